@@ -1,0 +1,198 @@
+"""The door between ConfigDicts, which users override by flags, and frozen dataclasses, which the code reads.
+
+A config file's `get_config(arg)` starts from `defaults(Section)`, changes fields and returns the locked ConfigDict;
+`build` turns it into the dataclass. Config files are Python: run only those you trust.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import importlib.resources
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A config file, flag or field that cannot be used."""
+
+
+def _default(field: dataclasses.Field[Any], kind: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return defaults(kind)
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+        if isinstance(value, Mapping):
+            return ConfigDict({k: dataclasses.asdict(v) for k, v in value.items()})
+        return value
+    raise TypeError(f"{field.name} has no default")
+
+
+def defaults(cls: Any) -> ConfigDict:
+    """The defaults of a config dataclass as a ConfigDict, unlocked, so that a config file can add entries."""
+    hints = typing.get_type_hints(cls)
+    return ConfigDict({f.name: _default(f, hints[f.name]) for f in dataclasses.fields(cls)})
+
+
+def entry(cls: Any, **values: Any) -> ConfigDict:
+    """One entry of a mapping field (a data source, a mask set): the class's defaults and `values`."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    _check_names(cls.__name__, values, known)
+    missing = object()
+    filled = {n: values.get(n, missing) for n in known}
+    return ConfigDict({n: _default(known[n], hints[n]) if v is missing else v for n, v in filled.items()})
+
+
+def build(cls: type[T], config: Mapping[str, Any], path: str = "config") -> T:
+    """The dataclass `cls` from a ConfigDict.
+
+    Raises ConfigError naming the field, what was found and what is allowed.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    _check_names(path, config, known)
+    values = {}
+    for name, value in config.items():
+        values[name] = _value(hints[name], value, f"{path}.{name}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error}.") from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _check_names(path: str, got: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for name in got:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{path} has no field {name!r}; it has {', '.join(known)}.{hint}")
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, path)  # type: ignore[arg-type]
+    if origin in (typing.Union, types.UnionType):
+        return value
+    if origin is not None and _is_kind(origin, Mapping):
+        return {k: _value(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ConfigError(f"{path} is {value!r}; it must be a tuple of {arguments[0].__name__}.")
+        return tuple(_value(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{path} is {value!r}; it must be one of {', '.join(map(str, arguments))}.")
+        return value
+    return _scalar(kind, value, path)
+
+
+def _is_kind(origin: Any, kind: type) -> bool:
+    return isinstance(origin, type) and issubclass(origin, kind)
+
+
+def _scalar(kind: Any, value: Any, path: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{path} is {value!r} of type {type(value).__name__}; it must be of type {kind.__name__}.")
+    return value
+
+
+def find_config(name: str) -> str:
+    """Path of a config file, with its `:argument` kept: a path, or a name such as `pretrain/tiny`.
+
+    Names are looked up in `configs/` beside the package, then in the installed copy.
+    """
+    file, colon, argument = name.partition(":")
+    if Path(file).is_file():
+        return name
+    short = re.sub(r"^configs/|\.py$", "", file)
+    for folder in config_folders():
+        if (folder / f"{short}.py").is_file():
+            return f"{folder / short}.py{colon}{argument}"
+    raise ConfigError(f"config {file!r} is neither a file nor one of {', '.join(config_names())}.")
+
+
+def config_folders() -> list[Path]:
+    """Folders that hold shipped configs."""
+    found = [Path(__file__).parents[1] / "configs"]
+    with contextlib.suppress(ModuleNotFoundError):  # a source tree that is not installed
+        found.append(Path(str(importlib.resources.files("surgmotion_jax.configs"))))
+    return [folder for folder in found if folder.is_dir()]
+
+
+def config_names() -> list[str]:
+    """Names of the shipped configs."""
+    folders = config_folders()
+    files = sorted(folders[0].glob("*/*.py")) if folders else []
+    return [str(f.relative_to(folders[0]).with_suffix("")) for f in files if f.stem != "__init__"]
+
+
+def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """Reads `--config=FILE[:ARG]` and `--config.a.b=value` off a command line. Returns (config, other arguments)."""
+    ours = [a for a in argv if re.match(r"--config[=.]", a)]
+    rest = [a for a in argv if a not in ours]
+    files = [a for a in ours if a.startswith("--config=")]
+    if len(files) != 1:
+        raise ConfigError(f"give exactly one --config=FILE (shipped: {', '.join(config_names())}); got {len(files)}.")
+    path = find_config(files[0].removeprefix("--config="))
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    overrides = [a for a in ours if not a.startswith("--config=")]
+    try:
+        values(["surgmotion", f"--config={path}", *overrides])
+        return values["config"].value, rest
+    except flags.Error as error:
+        raise ConfigError(f"{' '.join(overrides)}: {error}") from None
+    except (AttributeError, KeyError) as error:
+        # ml_collections names the unknown field and the nearest known one
+        raise ConfigError(f"{' '.join(overrides)}: {str(error).strip(chr(34))}") from None
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as {"a.b.c": value}; lists become tuples, so that JSON compares equal."""
+    if isinstance(config, Mapping):
+        out: dict[str, Any] = {}
+        for key, value in config.items():
+            out |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        return out
+    return {prefix: _as_tuple(config)}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def difference(saved: Mapping[str, Any], current: Mapping[str, Any], ignored: Sequence[str] = ()) -> list[str]:
+    """Fields that differ, as 'field: saved -> current' lines.
+
+    `ignored` are sections or fields; `*` stands for one name.
+    """
+    old, new = flatten(saved), flatten(current)
+    patterns = [re.compile(re.escape(p).replace(r"\*", r"[^.]+") + r"(\..*)?$") for p in ignored]
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if any(p.match(name) for p in patterns) or (name in old and name in new and old[name] == new[name]):
+            continue
+        before = repr(old[name]) if name in old else "absent"
+        after = repr(new[name]) if name in new else "absent"
+        lines.append(f"{name}: {before} -> {after}")
+    return lines

@@ -1,0 +1,53 @@
+"""Commands by name, imported only when run, so that `--help` is instant and a missing extra hurts nobody else."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a command's `main(argv) -> exit code` lives, and one line of help."""
+
+    target: str  # "module:function"
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "pretrain": Command("surgmotion_jax.commands.pretrain:main", "train an encoder on videos"),
+    "report": Command("surgmotion_jax.commands.report:main", "write one HTML page about a pretraining workdir"),
+    "doctor": Command("surgmotion_jax.commands.doctor:main", "show devices, versions, memory; check data"),
+    "data preview": Command(
+        "surgmotion_jax.commands.data_preview:main", "picture clips with field of view, saliency and masks"
+    ),
+}
+
+
+def overview(prefix: str = "") -> str:
+    """Help text: the commands, or those under a prefix."""
+    names = [n for n in COMMANDS if not prefix or n.startswith(prefix + " ")]
+    lines = [f"  {name:<14} {COMMANDS[name].help}" for name in names]
+    return "\n".join(["usage: surgmotion COMMAND [flags]", "", *lines, "", "surgmotion COMMAND --help says more."])
+
+
+def resolve(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command that a command line names, nested ones first, and the arguments left.
+
+    Raises ValueError, with the nearest names, for an unknown one.
+    """
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in COMMANDS:
+            return name, argv[words:]
+    asked = " ".join(argv[:2] if argv and any(n.startswith(argv[0] + " ") for n in COMMANDS) else argv[:1])
+    close = difflib.get_close_matches(asked, COMMANDS, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown command {asked!r}; there are {', '.join(COMMANDS)}.{hint}")
+
+
+def load(name: str) -> Callable[[Sequence[str]], int]:
+    """Imports the function of a command."""
+    module, function = COMMANDS[name].target.split(":")
+    return getattr(importlib.import_module(module), function)
