@@ -1,0 +1,43 @@
+"""How model code talks about placement without knowing any mesh.
+
+Models name *logical* axes ("batch", "tokens", "embed", ...). A layout turns the names into constraints;
+the one used here leaves every array where it is, `parallel.layout.MeshLayout` maps names to a device mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+
+Names = tuple[str | None, ...]
+
+
+class Layout(Protocol):
+    """Placement of activations, by logical axis names."""
+
+    def constrain(self, x: jax.Array, names: Names) -> jax.Array:
+        """Returns `x` constrained to the mesh axes that the names stand for."""
+        ...
+
+    def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
+        """Returns `fn` run on each device's own shard, with no communication."""
+        ...
+
+
+@dataclass(frozen=True)
+class SingleDevice:
+    """The layout of one device: every operation is the identity."""
+
+    def constrain(self, x: jax.Array, names: Names) -> jax.Array:
+        del names
+        return x
+
+    def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
+        del in_names, out_names
+        return fn
+
+
+SINGLE_DEVICE = SingleDevice()

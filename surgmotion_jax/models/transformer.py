@@ -1,0 +1,162 @@
+"""Pre-norm transformer blocks, scanned over depth.
+
+Letters: B batch, N tokens, C width, M hidden width, H heads, D head dimension, L layers captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from surgmotion_jax.models.attention import attend
+from surgmotion_jax.models.config import TransformerConfig
+from surgmotion_jax.models.layout import Layout, Names
+from surgmotion_jax.models.positions import Rotary, apply_rotary
+
+TOKENS = ("batch", None, "act_embed")
+REMAT = {"full": jax.checkpoint_policies.nothing_saveable, "dots": jax.checkpoint_policies.dots_saveable}
+
+# V-JEPA truncates at +-2 *absolute*, that is at 100 standard deviations: a plain normal.
+WEIGHT_INIT = nn.initializers.normal(0.02)
+
+
+def named(init: Callable[..., Any], axes: Names) -> Callable[..., Any]:
+    """An initialiser whose parameter carries logical axis names."""
+    return nn.with_partitioning(init, axes)
+
+
+class Linear(nn.Module):
+    """`x @ kernel + bias` with named axes; contracts the last `contract` axes of `x`."""
+
+    features: tuple[int, ...]
+    axes: Names
+    dtype: Any
+    contract: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape[x.ndim - self.contract :] + self.features
+        out_axes = self.axes[self.contract :]
+        # A bias along a replicated output is itself replicated: sharding it would only buy communication.
+        bias_axes = tuple(None if a == "embed" else a for a in out_axes)
+        kernel = self.param("kernel", named(WEIGHT_INIT, self.axes), shape, jnp.float32)
+        bias = self.param("bias", named(nn.initializers.zeros, bias_axes), self.features, jnp.float32)
+        y = jnp.tensordot(x.astype(self.dtype), kernel.astype(self.dtype), axes=self.contract)
+        return y + bias.astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, computed and returned in float32."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        scale = self.param("scale", named(nn.initializers.ones, ("norm",)), (width,), jnp.float32)
+        bias = self.param("bias", named(nn.initializers.zeros, ("norm",)), (width,), jnp.float32)
+        return normalise(x, self.eps) * scale + bias
+
+
+def normalise(x: jax.Array, eps: float) -> jax.Array:
+    """Zero mean and unit variance over the last axis, no affine, in float32 or wider."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused qkv kernel [C, 3, H, D]."""
+
+    config: TransformerConfig
+    layout: Layout
+
+    @nn.compact
+    def __call__(self, x_BxNxC: jax.Array, code: Rotary | None) -> jax.Array:
+        c = self.config
+        qkv = Linear((3, c.heads, c.head_dim), ("embed", None, "heads", None), c.dtype, name="qkv")(x_BxNxC)
+        q, k, v = (qkv[:, :, i] for i in range(3))
+        if code is not None:
+            q, k = apply_rotary(q, code), apply_rotary(k, code)
+        out_BxNxHxD = attend(q, k, v, implementation=c.attention, layout=self.layout)
+        return Linear((c.width,), ("heads", None, "embed"), c.dtype, contract=2, name="proj")(out_BxNxHxD)
+
+
+class Mlp(nn.Module):
+    """Linear, exact (erf) GELU, linear."""
+
+    config: TransformerConfig
+    layout: Layout
+
+    @nn.compact
+    def __call__(self, x_BxNxC: jax.Array) -> jax.Array:
+        c = self.config
+        hidden_BxNxM = Linear((c.mlp,), ("embed", "mlp"), c.dtype, name="fc1")(x_BxNxC)
+        hidden_BxNxM = self.layout.constrain(hidden_BxNxM, ("batch", None, "act_mlp"))
+        return Linear((c.width,), ("mlp", "embed"), c.dtype, name="fc2")(jax.nn.gelu(hidden_BxNxM, approximate=False))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); the shape `nn.scan` asks for, with captured outputs."""
+
+    config: TransformerConfig
+    layout: Layout
+
+    @nn.compact
+    def __call__(self, carry: tuple[jax.Array, jax.Array], slot: jax.Array, code: Rotary | None) -> tuple[Any, None]:
+        c, keep = self.config, self.layout.constrain
+        x, captured_LxBxNxC = carry
+        with jax.named_scope("attention"):
+            x = keep(x + Attention(c, self.layout, name="attn")(LayerNorm(c.norm_eps, name="norm1")(x), code), TOKENS)
+        with jax.named_scope("mlp"):
+            x = keep(x + Mlp(c, self.layout, name="mlp")(LayerNorm(c.norm_eps, name="norm2")(x)), TOKENS)
+        if captured_LxBxNxC.size:
+            captured_LxBxNxC = jax.lax.dynamic_update_index_in_dim(captured_LxBxNxC, x, slot, 0)
+        return (x, captured_LxBxNxC), None
+
+
+class Trunk(nn.Module):
+    """`depth` blocks as one scanned body: compile time does not grow with depth."""
+
+    config: TransformerConfig
+    layout: Layout
+
+    @nn.compact
+    def __call__(
+        self, x_BxNxC: jax.Array, code: Rotary | None, capture: tuple[int, ...] = ()
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the last block's output and the outputs of the blocks `capture`, [L,B,N,C]."""
+        c = self.config
+        # Blocks that are not captured write to a spare last slot, so that the scanned body is the same for all.
+        slots = jnp.array([capture.index(i) if i in capture else len(capture) for i in range(c.depth)])
+        captured = jnp.zeros((len(capture) + 1 if capture else 0, *x_BxNxC.shape), x_BxNxC.dtype)
+        body = Block if c.remat == "none" else nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
+        blocks = nn.scan(
+            body,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast),
+            length=c.depth,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        (x_BxNxC, captured), _ = blocks(c, self.layout, name="blocks")((x_BxNxC, captured), slots, code)
+        return x_BxNxC, captured[: len(capture)]
+
+
+def rescale_residual_branches(blocks: dict[str, Any]) -> dict[str, Any]:
+    """Divides the output kernels of layer l = 1..depth by sqrt(2 l), V-JEPA's initialisation."""
+
+    def rescaled(kernel: jax.Array) -> jax.Array:
+        layer = jnp.arange(1, kernel.shape[0] + 1, dtype=kernel.dtype)
+        return kernel / jnp.sqrt(2 * layer).reshape(-1, *[1] * (kernel.ndim - 1))
+
+    proj, fc2 = blocks["attn"]["proj"], blocks["mlp"]["fc2"]
+    return {
+        **blocks,
+        "attn": {**blocks["attn"], "proj": {**proj, "kernel": rescaled(proj["kernel"])}},
+        "mlp": {**blocks["mlp"], "fc2": {**fc2, "kernel": rescaled(fc2["kernel"])}},
+    }
