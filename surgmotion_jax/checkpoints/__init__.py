@@ -1,0 +1,1 @@
+"""Checkpoints that resume on another mesh, notice damage, and refuse what does not fit."""

@@ -1,0 +1,72 @@
+"""Laws of the filesystem seam."""
+
+import json
+import os
+import re
+
+import pytest
+
+from surgmotion_jax import storage
+
+
+def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    storage.write_text_atomic(path, "old")
+    storage.write_text_atomic(path, "new é")
+    assert path.read_text(encoding="utf-8") == "new é"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.bin"
+    storage.write_bytes_atomic(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_bytes_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_append_line_adds_lines_and_refuses_newlines(tmp_path):
+    path = tmp_path / "lines"
+    storage.append_line(path, "a")
+    storage.append_line(path, "b")
+    assert path.read_text() == "a\nb\n"
+    with pytest.raises(ValueError, match="append each alone"):
+        storage.append_line(path, "a\nb")
+
+
+def test_read_json_names_file_and_line(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"a": [1, None]}))
+    assert storage.read_json(path) == {"a": [1, None]}
+    path.write_text('{"a": 1,\n "b" 2}')
+    with pytest.raises(ValueError, match=re.escape(f"{path}:2:6: not valid JSON")):
+        storage.read_json(path)
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ValueError, match="not UTF-8"):
+        storage.read_json(path)
+
+
+def test_ensure_writable_makes_the_directory_and_leaves_no_probe(tmp_path):
+    path = storage.ensure_writable(tmp_path / "a" / "b")
+    assert path.is_dir()
+    assert not list(path.iterdir())
+
+
+def test_unwritable_directory_names_path_reason_and_remedy(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("not a directory")
+    with pytest.raises(storage.NotWritable, match=rf"{blocker}/run.*Not a directory.*choose another"):
+        storage.ensure_writable(blocker / "run")
+    assert issubclass(storage.NotWritable, ValueError)
+
+
+def test_only_urls_are_remote():
+    assert storage.is_local("/a/b")
+    assert storage.is_local("a:b")
+    assert not storage.is_local("gs://bucket/run")
