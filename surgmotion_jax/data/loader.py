@@ -1,0 +1,136 @@
+"""Batches of clips for one host, decoded ahead by grain.
+
+Row r of step s is the sample with global index s * global_batch + r, whichever host asks and however many
+threads or processes decode: the position in the data is a pure function of (seed, step), so a run resumes from
+its step number alone, on any number of hosts. Letters: B batch (this host's rows), T frames, H height, W width.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from surgmotion_jax.data.clips import ClipDataset, Split
+from surgmotion_jax.data.sample import Batch, Fault, Sample
+
+INDEX_PERIOD = 2**32
+"""Sample indices are uint32 and start over after this many samples, and so does the stream of clips: after
+1.4 million steps at a global batch of 3,072. Clip and device randomness then repeat together."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Positions(Sequence[int]):
+    """Global sample indices of this host's rows, step after step."""
+
+    def __init__(self, global_batch: int, rows: tuple[int, int], start_step: int, stop_step: int) -> None:
+        self._global_batch, self._first_row = global_batch, rows[0]
+        self._rows, self._start_step = rows[1] - rows[0], start_step
+        self._steps = stop_step - start_step
+
+    def __len__(self) -> int:
+        return self._steps * self._rows
+
+    def __getitem__(self, item: Any) -> Any:
+        step, row = divmod(int(item), self._rows)
+        return ((self._start_step + step) * self._global_batch + self._first_row + row) % INDEX_PERIOD
+
+
+class _Draw:
+    """Global sample index -> (index, sample, failed reads). A class, so that it travels to worker processes."""
+
+    def __init__(self, dataset: ClipDataset, split: Split) -> None:
+        self._dataset, self._split = dataset, split
+
+    def __call__(self, index: int) -> tuple[int, Sample, tuple[Fault, ...]]:
+        return (index, *self._dataset.draw(index, self._split))
+
+
+def batches(
+    dataset: ClipDataset,
+    *,
+    global_batch: int,
+    rows: tuple[int, int],
+    start_step: int,
+    stop_step: int,
+    split: Split = "train",
+) -> Iterator[Batch]:
+    """Batches of the steps [start_step, stop_step), holding rows [rows[0], rows[1]) of each global batch.
+
+    Decoding runs ahead by `config.prefetch` batches in `config.threads` threads of this process, or of each of
+    `config.workers` processes, which die with this one. Processes are spawned: a script that uses them guards
+    its entry by `if __name__ == "__main__"`. The thread that takes the first batch must live as long as the
+    iterator, since Linux kills a worker with the thread that started it. Close the iterator to stop early.
+
+    Raises:
+        ValueError: rows or steps out of range.
+        BudgetExceeded: while iterating, when too many files turn out unreadable.
+    """
+    low, high = rows
+    if not 0 <= low < high <= global_batch:
+        raise ValueError(f"rows: found {rows}, allowed are 0 <= first < last <= global_batch = {global_batch}")
+    if not 0 <= start_step <= stop_step:
+        raise ValueError(f"steps: found {start_step} to {stop_step}, allowed are 0 <= start_step <= stop_step")
+    positions = _Positions(global_batch, rows, start_step, stop_step)
+    return _iterate(dataset, positions, high - low, split)
+
+
+def _iterate(dataset: ClipDataset, positions: _Positions, rows: int, split: Split) -> Iterator[Batch]:
+    config = dataset.config
+    if not len(positions):
+        return
+    pipeline = (
+        grain.MapDataset.source(positions)
+        .map(_Draw(dataset, split))
+        .batch(rows, batch_fn=_stack)
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(config.prefetch, config.threads))
+        )
+    )
+    if config.workers:
+        if not flags.FLAGS.is_parsed():
+            # grain asks absl for its own flags when it starts a process, and fails where absl parsed none.
+            flags.FLAGS.mark_as_parsed()
+        options = grain.multiprocessing.MultiprocessingOptions(
+            num_workers=config.workers, per_worker_buffer_size=config.prefetch
+        )
+        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_die_with_parent)
+    source = iter(pipeline)
+    try:
+        for fields in source:
+            # Counted here and not in the workers, in batch order: the same run stops at the same step.
+            dataset.charge(fields["skipped"])
+            yield Batch(**fields)
+    finally:
+        source.close()
+
+
+def _stack(drawn: Sequence[tuple[int, Sample, tuple[Fault, ...]]]) -> dict[str, Any]:
+    """The fields of `Batch`. A plain dict, whose arrays grain passes between processes in shared memory."""
+    indices, samples, faults = zip(*drawn, strict=True)
+    return {
+        "video_BxTxHxWx3": np.stack([sample.video_TxHxWx3 for sample in samples]),
+        "valid_BxT": np.stack([sample.valid_T for sample in samples]),
+        "index_B": np.array(indices, np.uint32),
+        "origin": tuple(sample.origin for sample in samples),
+        "skipped": tuple(fault for row in faults for fault in row),
+    }
+
+
+def _die_with_parent(worker: int, workers: int) -> None:
+    """Asks Linux to kill this worker when its parent dies, however it dies. Elsewhere nothing is done."""
+    del worker, workers
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    # The parent may have died before the request was made.
+    if parent is not None and parent.pid != os.getppid():
+        os._exit(1)
