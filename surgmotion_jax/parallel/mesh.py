@@ -1,0 +1,99 @@
+"""The device mesh, the layout it gives model code, and which rows of a global batch belong to a process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from surgmotion_jax.models.layout import Names
+from surgmotion_jax.parallel.config import ParallelConfig
+from surgmotion_jax.parallel.rules import MESH_AXES, spec_of
+
+
+def mesh_shape(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
+    """Sizes of (data, fsdp, tensor) for a number of devices; resolves one -1."""
+    sizes = [config.data, config.fsdp, config.tensor]
+    text = f"parallel.data={sizes[0]}, fsdp={sizes[1]}, tensor={sizes[2]}"
+    if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
+        raise ValueError(f"{text}: sizes are positive, and at most one may be -1 (the devices left over).")
+    if -1 in sizes:
+        known = -math.prod(sizes)
+        if devices % known:
+            raise ValueError(f"{text}: {devices} devices are not divisible by {known}; change the sizes given.")
+        sizes[sizes.index(-1)] = devices // known
+    if math.prod(sizes) != devices:
+        raise ValueError(
+            f"{text} makes {math.prod(sizes)} devices, but there are {devices}; set one axis to -1 to use them all."
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def make_mesh(config: ParallelConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh (data, fsdp, tensor) over all devices, tensor innermost."""
+    devices = jax.devices() if devices is None else devices
+    shape = mesh_shape(config, len(devices))
+    return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * len(MESH_AXES), devices=devices)
+
+
+@dataclass(frozen=True)
+class MeshLayout:
+    """`models.layout.Layout` over a mesh, through the rule table."""
+
+    mesh: Mesh
+
+    def constrain(self, x: jax.Array, names: Names) -> jax.Array:
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec_of(names)))
+
+    def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
+        return jax.shard_map(
+            fn, mesh=self.mesh, in_specs=tuple(map(spec_of, in_names)), out_specs=spec_of(out_names), check_vma=False
+        )
+
+    @property
+    def batch(self) -> NamedSharding:
+        """Sharding of anything with a leading batch axis."""
+        return NamedSharding(self.mesh, spec_of(("batch",)))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def batch_parts(self) -> int:
+        """Number of shards of the batch."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+
+def check_batch(field: str, batch: int, layout: MeshLayout, accumulate: int = 1) -> None:
+    """Raises ValueError unless the batch splits over the mesh (and its micro-batches)."""
+    parts = layout.batch_parts * accumulate
+    if batch % parts:
+        shape = dict(layout.mesh.shape)
+        raise ValueError(
+            f"{field} {batch} is not divisible by {parts} (data {shape['data']} x fsdp {shape['fsdp']} x micro-batches "
+            f"{accumulate}); use a multiple of {parts}, or a smaller mesh."
+        )
+
+
+def process_rows(layout: MeshLayout, batch: int) -> tuple[int, int]:
+    """Rows [start, stop) of a global batch that this process feeds, read off the sharding itself."""
+    slices = layout.batch.addressable_devices_indices_map((batch,)).values()
+    rows = sorted({(s[0].start or 0, batch if s[0].stop is None else s[0].stop) for s in slices if s})
+    start, stop = rows[0][0], rows[-1][1]
+    assert sum(b - a for a, b in rows) == stop - start, f"rows of one process are not contiguous: {rows}"
+    return start, stop
+
+
+def to_global(layout: MeshLayout, local: Any, batch: int) -> Any:
+    """Global arrays, batch rows sharded, from this process's rows."""
+
+    def one(x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(layout.batch, x, (batch, *x.shape[1:]))
+
+    return jax.tree.map(one, local)

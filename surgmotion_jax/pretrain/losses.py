@@ -1,0 +1,98 @@
+"""The paper's loss terms over masked tokens (SurgMotion, arXiv 2602.05638). Arrays in, scalars out.
+
+Letters: B batch, M masked tokens of a clip, D feature width. All sums are float32 or wider.
+Sums over B run over the whole global batch: under a mesh the compiler adds the reduction.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def motion_loss(prediction_BxMxD: jax.Array, target_BxMxD: jax.Array, weight_BxM: jax.Array) -> jax.Array:
+    """L_motion: mean over clips of sum_i weight_i * mean_D |zhat_i - z_i|. The weights carry scope and reduction."""
+    error_BxM = jnp.abs(_wide(prediction_BxMxD) - _wide(target_BxMxD)).mean(-1)
+    return (weight_BxM * error_BxM).sum(-1).mean()
+
+
+def _unit(x: jax.Array, eps: float) -> jax.Array:
+    x = _wide(x)
+    # sqrt has no gradient at 0: a zero feature (constant prediction) must give 0, not NaN.
+    square = jnp.square(x).sum(-1, keepdims=True)
+    norm = jnp.sqrt(jnp.maximum(square, eps * eps))
+    return x / norm
+
+
+def affinity_loss(
+    prediction_BxMxD: jax.Array,
+    target_BxMxD: jax.Array,
+    eligible_BxM: jax.Array,
+    *,
+    tau: float,
+    rows: int,
+    eps: float = 1e-8,
+) -> jax.Array:
+    """L_st: KL(a^E_i || ahat_i) of softmax affinities between the masked tokens of a clip; mean over i, then clips.
+
+      a_ij = softmax_j(u_i . u_j / tau),  u = z / max(||z||_2, eps),  j over masked tokens, i itself included
+
+    Only `eligible` tokens take part; clips with none count as 0. At most `rows` rows of the M x M matrix exist at a
+    time, forward and backward (rows are recomputed for the gradient), with the exact value and gradient.
+    """
+    predicted, wanted = _unit(prediction_BxMxD, eps), _unit(target_BxMxD, eps)
+    batch, count, _ = predicted.shape
+    blocks = -(-count // rows)
+    pad = blocks * -(-count // blocks) - count
+
+    def split(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))
+        return x.reshape(batch, blocks, -1, *x.shape[2:]).swapaxes(0, 1)
+
+    def log_affinity(rows_BxRxD: jax.Array, all_BxMxD: jax.Array) -> jax.Array:
+        logits = jnp.einsum("brd,bmd->brm", rows_BxRxD, all_BxMxD, precision="highest") / tau
+        return jax.nn.log_softmax(jnp.where(eligible_BxM[:, None, :], logits, -1e30), axis=-1)
+
+    def block_sum(total_B: jax.Array, block: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        predicted_BxRxD, wanted_BxRxD, eligible_BxR = block
+        log_wanted = log_affinity(wanted_BxRxD, wanted)
+        log_predicted = log_affinity(predicted_BxRxD, predicted)
+        divergence_BxR = (jnp.exp(log_wanted) * (log_wanted - log_predicted)).sum(-1)
+        return total_B + jnp.where(eligible_BxR, divergence_BxR, 0.0).sum(-1), None
+
+    pieces = (split(predicted), split(wanted), split(eligible_BxM))
+    start_B = jnp.zeros_like(predicted[:, 0, 0])
+    total_B, _ = jax.lax.scan(jax.checkpoint(block_sum, prevent_cse=False), start_B, pieces)  # type: ignore[arg-type]
+    return (total_B / jnp.maximum(eligible_BxM.sum(-1), 1)).mean()
+
+
+class Spread(NamedTuple):
+    """Standard deviation of each feature dimension over the tokens of the global batch, [D]."""
+
+    std_D: jax.Array
+    tokens: jax.Array
+
+
+def spread(x_BxMxD: jax.Array, eligible_BxM: jax.Array, eps: float) -> Spread:
+    """Population standard deviation sqrt(var + eps) over the eligible tokens of the whole batch."""
+    x = _wide(x_BxMxD)
+    weight = eligible_BxM.astype(x.dtype)[..., None]
+    tokens = jnp.maximum(weight.sum(), 1.0)
+    mean_D = (weight * x).sum((0, 1)) / tokens
+    return Spread(jnp.sqrt((weight * jnp.square(x - mean_D)).sum((0, 1)) / tokens + eps), tokens)
+
+
+def diversity_loss(spread: Spread, sigma: float) -> tuple[jax.Array, jax.Array]:
+    """L_var (SFDR): mean_d max(0, sigma - std_d), and the share of dimensions where the hinge is active.
+
+    LayerNormed targets have a second moment of at most 1 per dimension on average, so with sigma = 1 part of the hinge
+    stays active even at a perfect prediction: watch the share.
+    """
+    gap_D = sigma - spread.std_D
+    return jnp.maximum(0.0, gap_D).mean(), (gap_D > 0).mean()

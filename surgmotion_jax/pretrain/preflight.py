@@ -1,0 +1,44 @@
+"""Everything that can be found wrong before data is read or a program compiled."""
+
+from __future__ import annotations
+
+import jax
+
+from surgmotion_jax.models.attention import check_attention
+from surgmotion_jax.parallel.mesh import MeshLayout, check_batch
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.masks import MaskProgram, mask_programs
+from surgmotion_jax.pretrain.state import TrainState, abstract_state
+
+
+def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram, ...], TrainState]:
+    """Mask programs and abstract state of a config that fits its mesh; ValueError naming the field otherwise."""
+    model = config.model
+    check_attention(model.attention, jax.devices()[0].platform, model.dtype)
+    trunks = model.encoder, model.predictor_trunk
+    for name, trunk in zip(("encoder", "predictor"), trunks, strict=True):
+        tensor = layout.mesh.shape["tensor"]
+        if trunk.heads % tensor:
+            raise ValueError(
+                f"the {name} has {trunk.heads} heads, not divisible by parallel.tensor {tensor}; choose a tensor size "
+                "that divides the heads of encoder and predictor."
+            )
+    programs = mask_programs(config.mask, config.grid)
+    check_top_k(config, programs)
+    check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)
+    check_batch("heldout.batch", config.heldout.batch, layout)
+    return programs, abstract_state(config, layout)
+
+
+def check_top_k(config: PretrainConfig, programs: tuple[MaskProgram, ...]) -> None:
+    """Raises ValueError if I_h asks for more tubes than a mask hides."""
+    motion, grid = config.loss.motion, config.grid
+    if motion.scope != "topk":
+        return
+    per_tube = grid.time if config.saliency.unit == "column" else 1
+    fewest = min(m for p in programs for m in p.targets) // per_tube
+    if motion.top_k > fewest:
+        raise ValueError(
+            f"loss.motion.top_k is {motion.top_k}, but a mask hides as few as {fewest} tubes of {grid.columns}; lower "
+            "loss.motion.top_k or raise the masked share."
+        )

@@ -1,0 +1,59 @@
+"""The training state: arrays only, immutable, returned rather than changed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from surgmotion_jax.models.encoder import encoder_axes, init_encoder
+from surgmotion_jax.models.predictor import init_predictor, predictor_axes
+from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.parallel.rules import parameter_shardings
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.optimizer import adam
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes."""
+
+    step: jax.Array  # finished steps; also the position in the data
+    params: dict[str, Any]  # {"encoder": ..., "predictor": ...}, online, float32
+    target: dict[str, Any]  # EMA of the encoder, float32
+    moments: optax.OptState  # AdamW's
+
+
+def init_state(config: PretrainConfig) -> TrainState:
+    """A fresh state; the target is a copy of the encoder. Pure: jit it, so that the two do not share buffers."""
+    encoder_key, predictor_key = jax.random.split(jax.random.key(config.seed))
+    params = {
+        "encoder": init_encoder(config.model, encoder_key),
+        "predictor": init_predictor(config.model, predictor_key),
+    }
+    target = jax.tree.map(jnp.copy, params["encoder"])
+    return TrainState(jnp.zeros((), jnp.int32), params, target, adam(config.optim).init(params))
+
+
+def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
+    """Shapes, dtypes and shardings of the state, with nothing allocated.
+
+    Raises ValueError naming parameter, dimension and mesh axis where the mesh does not fit the model.
+    """
+    shapes = jax.eval_shape(lambda: init_state(config))
+    axes = {"encoder": encoder_axes(config.model), "predictor": predictor_axes(config.model)}
+    params = parameter_shardings(layout.mesh, shapes.params, axes)
+    moments = shapes.moments._replace(count=layout.replicated, mu=params, nu=params)
+    shardings = TrainState(layout.replicated, params, params["encoder"], moments)  # type: ignore[arg-type]
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def shardings_of(abstract: Any) -> Any:
+    """The shardings of a tree of abstract arrays."""
+    return jax.tree.map(lambda x: x.sharding, abstract)
+
+
+def create_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
+    """A fresh state laid out on the mesh."""
+    return jax.jit(lambda: init_state(config), out_shardings=shardings_of(abstract_state(config, layout)))()

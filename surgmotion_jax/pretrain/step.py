@@ -1,0 +1,118 @@
+"""The training step: one jitted function of (state, batch), with explicit shardings and donation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.pretrain import schedules
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.masks import MaskProgram
+from surgmotion_jax.pretrain.objective import Prepared, RawBatch, loss_and_metrics, prepare
+from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema
+from surgmotion_jax.pretrain.state import TrainState, abstract_state, shardings_of
+
+Metrics = dict[str, jax.Array]
+StepFn = Callable[[TrainState, RawBatch], tuple[TrainState, Metrics]]
+
+
+def prepare_shards(
+    batch: RawBatch, step: jax.Array, config: PretrainConfig, program: MaskProgram, layout: MeshLayout, training: bool
+) -> Prepared:
+    """`prepare` on every device's own rows: no communication, by construction."""
+    run = partial(prepare, config=config, program=program, training=training)
+    with jax.named_scope("prepare"):
+        return layout.per_shard(run, (("batch",), ()), ("batch",))(batch, step)
+
+
+def _gradients(
+    state: TrainState, batch: RawBatch, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
+) -> tuple[Any, Metrics]:
+    prepared = prepare_shards(batch, state.step, config, program, layout, training=True)
+    differentiate = jax.grad(loss_and_metrics, has_aux=True)
+    return differentiate(state.params, state.target, prepared, config, layout)
+
+
+def accumulated_gradients(
+    state: TrainState, batch: RawBatch, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
+) -> tuple[Any, Metrics]:
+    """Mean gradients and metrics over the micro-batches. SFDR then sees one micro-batch, spread over all devices."""
+    count = config.optim.accumulate
+    if count == 1:
+        return _gradients(state, batch, config, program, layout)
+
+    def split(x: jax.Array) -> jax.Array:
+        # Row b goes to micro-batch b % count: every device keeps its own rows, whatever the mesh.
+        parts = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+        return layout.constrain(parts, (None, "batch"))
+
+    def add(total: Any, part: RawBatch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, _gradients(state, part, config, program, layout)), None
+
+    parts = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(lambda: _gradients(state, jax.tree.map(lambda x: x[0], parts), config, program, layout))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def train_step(
+    state: TrainState, batch: RawBatch, *, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
+) -> tuple[TrainState, Metrics]:
+    """Gradients, AdamW, EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
+    grads, metrics = accumulated_gradients(state, batch, config, program, layout)
+    optim, steps = config.optim, config.steps
+    norm = optax.global_norm(grads)
+    lr = schedules.learning_rate(state.step, optim, steps)
+    decay = schedules.weight_decay(state.step, optim, steps)
+    momentum = schedules.ema_momentum(state.step, optim, steps)
+    params, moments = adamw(clip_by_norm(grads, norm, optim.clip), state.moments, state.params, lr, decay, optim)
+    target = ema(state.target, params["encoder"], momentum)
+
+    finite = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(norm)
+    new = TrainState(state.step, params, target, moments)
+    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
+    difference = jax.tree.map(jnp.subtract, kept.target, kept.params["encoder"])
+    metrics |= {
+        "optim/lr": lr,
+        "optim/weight_decay": decay,
+        "optim/grad_norm": norm,
+        "optim/skipped": 1.0 - finite.astype(jnp.float32),
+        "ema/momentum": momentum,
+        "ema/distance": optax.global_norm(difference) / optax.global_norm(kept.params["encoder"]),
+    }
+    return kept._replace(step=state.step + 1), metrics
+
+
+def abstract_batch(config: PretrainConfig, layout: MeshLayout, batch: int) -> RawBatch:
+    """Shapes and shardings of a batch of `batch` clips."""
+    height, width = config.data.canvas
+    shapes = RawBatch(
+        jax.ShapeDtypeStruct((batch, config.data.frames, height, width, 3), jnp.uint8),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((batch, config.data.frames), jnp.bool_),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((batch,), jnp.uint32),  # type: ignore[arg-type]
+    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.batch), shapes)
+
+
+def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
+    """The jitted step. The state is donated: the old one must not be used again."""
+    state = shardings_of(abstract_state(config, layout))
+    return jax.jit(
+        partial(train_step, config=config, program=program, layout=layout),
+        in_shardings=(state, layout.batch),
+        out_shardings=(state, layout.replicated),
+        donate_argnums=0,
+    )
+
+
+def compile_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
+    """The step compiled ahead of time for one mask program; has `memory_analysis()`."""
+    abstract = abstract_state(config, layout), abstract_batch(config, layout, config.optim.batch)
+    return jit_train_step(config, program, layout).lower(*abstract).compile()
