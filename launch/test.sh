@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Lints, type-checks and tests, and says what it leaves out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/environment.sh
+source launch/environment.sh
+
+usage() {
+  cat <<'TEXT'
+usage: bash launch/test.sh [--all] [--oracle] [PYTEST ARGUMENTS]
+
+Makes or reuses .venv, then runs ruff (check and format), mypy and pytest. Needs Python 3.11 or newer.
+
+  --all      also the tests marked slow (minutes each)
+  --oracle   also the tests marked oracle, which compare with PyTorch and transformers; installs both first
+  others     go to pytest, e.g. tests/models -k rope; your own -m replaces the choice of markers
+
+What is left out is printed at the end, skipped tests with their reasons by pytest. PYTHON=/path/to/python chooses a Python.
+TEXT
+}
+
+all=no oracle=no own_marker=no passed=()
+for argument in "$@"; do
+  case $argument in
+    -h | --help) usage; exit ;;
+    --all) all=yes ;;
+    --oracle) oracle=yes ;;
+    -m*) own_marker=yes passed+=("$argument") ;;
+    *) passed+=("$argument") ;;
+  esac
+done
+
+install test
+if [[ $oracle == yes ]]; then install test,torch --constraint launch/oracle-constraints.txt; fi
+
+left_out=()
+if [[ $own_marker == no && $all == no ]]; then left_out+=("slow --all"); fi
+if [[ $own_marker == no && $oracle == no ]]; then left_out+=("oracle --oracle"); fi
+expression=''
+for entry in ${left_out[@]+"${left_out[@]}"}; do expression+="${expression:+ and }not ${entry% *}"; done
+
+failed=()
+step() {
+  echo "== $1"
+  if ! "${@:2}"; then failed+=("$1"); fi
+}
+python=.venv/bin/python
+step "ruff check" $python -m ruff check .
+step "ruff format" $python -m ruff format --check .
+step "mypy" $python -m mypy
+step "pytest" $python -m pytest -rs ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
+
+echo "== left out"
+if ((${#passed[@]})); then echo "whatever your pytest arguments leave out (${passed[*]})"; fi
+for entry in ${left_out[@]+"${left_out[@]}"}; do
+  count=$($python -m pytest --collect-only -m "${entry% *}" | grep -c '::' || true)
+  echo "tests marked ${entry% *}: $count (bash launch/test.sh ${entry#* } runs them)"
+done
+if ((${#passed[@]} + ${#left_out[@]} == 0)); then echo "nothing"; fi
+
+if ((${#failed[@]})); then
+  echo "== failed: $(IFS=,; echo "${failed[*]}")"
+  exit 1
+fi
+echo "== all passed"
