@@ -9,7 +9,7 @@ from surgmotion_jax import registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns its exit code; 2 for bad input, whose message goes to stderr."""
+    """Runs a command. Returns its exit code: 2 for bad input, 130 for Ctrl-C, each with a line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(registry.overview())
@@ -20,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"surgmotion: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("surgmotion: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib.resources
+import importlib.util
 import re
 import types
 import typing
@@ -109,6 +110,8 @@ def _is_kind(origin: Any, kind: type) -> bool:
 
 
 def _scalar(kind: Any, value: Any, path: str) -> Any:
+    if value is None:
+        raise ConfigError(f"{path} must be given: --{path}=VALUE ({kind.__name__}).")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -146,6 +149,23 @@ def config_names() -> list[str]:
     return [str(f.relative_to(folders[0]).with_suffix("")) for f in files if f.stem != "__init__"]
 
 
+def load_config(name: str) -> ConfigDict:
+    """Runs a config file's `get_config(argument)`; `name` as for `find_config`.
+
+    Raises ConfigError if the file has no such function; ValueError, from the file, for an argument it does not know.
+    """
+    # The argument follows the last ".py", so that a drive letter's colon is none.
+    path, dot, argument = find_config(name).rpartition(".py")
+    spec = importlib.util.spec_from_file_location("surgmotion_jax_config", path + dot)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path + dot} defines no get_config(arg); see configs/pretrain/tiny.py for the form.")
+    return module.get_config(argument.removeprefix(":") or None)
+
+
 def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
     """Reads `--config=FILE[:ARG]` and `--config.a.b=value` off a command line. Returns (config, other arguments)."""
     ours = [a for a in argv if re.match(r"--config[=.]", a)]
@@ -153,18 +173,20 @@ def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
     files = [a for a in ours if a.startswith("--config=")]
     if len(files) != 1:
         raise ConfigError(f"give exactly one --config=FILE (shipped: {', '.join(config_names())}); got {len(files)}.")
-    path = find_config(files[0].removeprefix("--config="))
+    config = load_config(files[0].removeprefix("--config="))
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     overrides = [a for a in ours if not a.startswith("--config=")]
+    line = ["surgmotion", *overrides]
     try:
-        values(["surgmotion", f"--config={path}", *overrides])
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=line)
+        values(line)
         return values["config"].value, rest
     except flags.Error as error:
         raise ConfigError(f"{' '.join(overrides)}: {error}") from None
     except (AttributeError, KeyError) as error:
-        # ml_collections names the unknown field and the nearest known one
-        raise ConfigError(f"{' '.join(overrides)}: {str(error).strip(chr(34))}") from None
+        # ml_collections names the unknown field and the nearest known one, as a quoted text over two lines.
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise ConfigError(f"{' '.join(overrides)}: there is no field {reason}") from None
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,4 +6,8 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+    # Eight devices on two busy cores wait long for one another; XLA aborts the process after 40 s by default.
+    wanted = "--xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=300"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}".strip()
+# Two programs in flight over more fake devices than cores can each hold threads that the other's collectives wait for.
+os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"

@@ -2,20 +2,21 @@
 
 Orbax restores a data file with a flipped bit without a word, so each leaf's digest is stored at save and
 compared after restore. A cryptographic hash would need the bytes in one order on one host; this one is a sum,
-so each device adds up its own shard and the shards' sums are added: any mesh gives the same value, and only 8
-bytes a leaf travel.
+so each device adds up its own shard and the host adds the shards' sums: any mesh gives the same value, and only 8
+bytes a leaf and device travel.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 
@@ -44,23 +45,54 @@ def tree_digests(tree: Any) -> dict[str, str]:
 
 def table_digests(leaves: Mapping[str, Any]) -> dict[str, str]:
     """`tree_digests` of a table from path to leaf."""
-    sums = {path: _start(path, leaf) for path, leaf in leaves.items()}
-    return {path: "".join(f"{int(word):08x}" for word in pair) for path, pair in jax.device_get(sums).items()}
+    parts = {path: _start(path, leaf) for path, leaf in leaves.items()}
+    local = np.array([_local_sum(part) for part in parts.values()], np.uint32).reshape(-1, 2)
+    if jax.process_count() > 1:
+        everyone = np.asarray(multihost_utils.process_allgather(local))
+        local = everyone.sum(0, dtype=np.uint32)
+    return {path: "".join(f"{int(word):08x}" for word in pair) for path, pair in zip(parts, local, strict=True)}
+
+
+def _local_sum(part_Dx2: jax.Array) -> np.ndarray:
+    """Adds up the partial digests of this process's devices, modulo 2^32."""
+    shards = [np.asarray(shard.data) for shard in part_Dx2.addressable_shards]
+    return np.concatenate(shards).sum(0, dtype=np.uint32)
 
 
 def _start(path: str, leaf: Any) -> jax.Array:
-    """Enqueues one leaf's digest: (2,) uint32, the same on every device of the leaf's mesh."""
+    """Enqueues one leaf's partial digests, one row of two words a device of the leaf's mesh."""
     if np.dtype(leaf.dtype).kind == "c":
         raise ValueError(f"state leaf {path}: dtype {leaf.dtype} has no digest; store real and imaginary parts")
-    replicated = None
     if isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding):
-        replicated = jax.sharding.NamedSharding(leaf.sharding.mesh, jax.sharding.PartitionSpec())
-    return _compiled(replicated)(_without_64_bit_host_words(leaf))
+        return _compiled(leaf.sharding.mesh, leaf.sharding.spec, leaf.shape)(leaf)
+    if jax.process_count() > 1 and jax.process_index() > 0:
+        return jnp.zeros((1, 2), jnp.uint32)  # every process holds this leaf whole; the first one counts it
+    return _whole(_without_64_bit_host_words(leaf))
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(replicated: jax.sharding.NamedSharding | None) -> Any:
-    return jax.jit(_sums, out_shardings=replicated)
+@jax.jit
+def _whole(x: jax.Array) -> jax.Array:
+    return _sums(x, x.shape, (0,) * x.ndim)[None]
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(mesh: jax.sharding.Mesh, spec: jax.sharding.PartitionSpec, shape: tuple[int, ...]) -> Any:
+    """The digest of each device's own shard. It communicates nothing, so it can wait for nobody."""
+    entries = [entry if isinstance(entry, tuple) else (entry,) for entry in spec]
+    axes_of_dim = [tuple(a for a in entry if a is not None) for entry in entries]
+    axes_of_dim += [()] * (len(shape) - len(axes_of_dim))
+    spare = tuple(a for a in mesh.axis_names if all(a not in axes for axes in axes_of_dim))
+
+    def local(x: jax.Array) -> jax.Array:
+        starts = tuple(
+            jax.lax.axis_index(axes) * size if axes else 0 for axes, size in zip(axes_of_dim, x.shape, strict=True)
+        )
+        # Of the copies along the axes that do not split the leaf, one counts.
+        first = jax.lax.axis_index(spare) == 0 if spare else True
+        return jnp.where(first, _sums(x, shape, starts), jnp.uint32(0))[None]
+
+    rows = jax.sharding.PartitionSpec(mesh.axis_names)
+    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=rows, check_vma=False))
 
 
 def _without_64_bit_host_words(leaf: Any) -> Any:
@@ -70,12 +102,15 @@ def _without_64_bit_host_words(leaf: Any) -> Any:
     return np.frombuffer(np.ascontiguousarray(leaf).tobytes(), "<u4").reshape(*leaf.shape, 2)
 
 
-def _sums(x: jax.Array) -> jax.Array:
+def _sums(x: jax.Array, shape: tuple[int, ...], starts: Sequence[int | jax.Array]) -> jax.Array:
+    """The two sums over a block of a leaf of `shape` that begins at `starts`."""
     words = _words(x)
+    shape = (*shape, *words.shape[x.ndim :])
     position = jnp.zeros(words.shape, jnp.uint32)
-    for axis in range(words.ndim):  # an iota per axis, not a reshape, leaves the sharding alone
-        stride = jnp.uint32(math.prod(words.shape[axis + 1 :]) % 2**32)
-        position += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * stride
+    for axis in range(words.ndim):
+        stride = jnp.uint32(math.prod(shape[axis + 1 :]) % 2**32)
+        start = jnp.asarray(starts[axis] if axis < len(starts) else 0).astype(jnp.uint32)
+        position += (jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) + start) * stride
     return jnp.stack([jnp.sum(_mix(words ^ _mix(position + jnp.uint32(seed))), dtype=jnp.uint32) for seed in _SEEDS])
 
 

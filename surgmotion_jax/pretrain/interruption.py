@@ -32,9 +32,11 @@ class Interruption:
             raise KeyboardInterrupt
         self.signal = number
 
-    def requested(self) -> bool:
-        """Whether to stop now; the same answer in every process at the same step."""
+    def requested(self, step: int, agree_every: int) -> bool:
+        """Whether to stop at this step; several processes agree on it every `agree_every` steps."""
         if jax.process_count() == 1:
             return self.signal is not None
+        if step % agree_every:
+            return False
         flags = multihost_utils.process_allgather(jax.numpy.asarray(self.signal is not None))
         return bool(flags.any())

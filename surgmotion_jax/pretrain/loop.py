@@ -35,7 +35,7 @@ class Services:
     event: Callable[[int, str], None]
     progress: Callable[[int, str], None]
     picture: Callable[[int, Pictured], None]
-    interrupted: Callable[[], bool]
+    interrupted: Callable[[int], bool]  # whether to stop at this step
     memory_gb: Callable[[], float]
 
 
@@ -60,7 +60,7 @@ def train(
     interval, saved = _Interval(), step
     if step == 0:
         hold_out(config, step, state, do)
-    while step < last and not do.interrupted():
+    while step < last and not do.interrupted(step):
         before = time.monotonic()
         batch = next(do.batches)
         interval.waited += time.monotonic() - before

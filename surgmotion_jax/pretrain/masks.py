@@ -50,8 +50,11 @@ def mask_programs(config: MaskConfig, grid: Grid) -> tuple[MaskProgram, ...]:
     Raises ValueError where a ratio would hide no tube or all of them.
     """
     if config.kind == "multiblock":
-        targets = tuple(_columns(f"mask.sets.{n}.target", s.target, grid) * grid.time for n, s in config.sets.items())
-        return (MaskProgram("multiblock", grid, targets, None, tuple(config.sets.values())),)
+        names = sorted(config.sets)  # by name, since masks are keyed by the set's number and mappings come in any order
+        sets = tuple(config.sets[n] for n in names)
+        shares = zip(names, sets, strict=True)
+        targets = tuple(_columns(f"mask.sets.{n}.target", s.target, grid) * grid.time for n, s in shares)
+        return (MaskProgram("multiblock", grid, targets, None, sets),)
     return tuple(
         MaskProgram(f"tube {ratio:g}", grid, (_columns("mask.ratios", ratio, grid) * grid.time,), ratio)
         for ratio in config.ratios

@@ -39,6 +39,11 @@ def adamw(
     return jax.tree.map(lambda p, u: p - lr * u, params, updates), moments
 
 
+def global_norm(tree: Any) -> jax.Array:
+    """Euclidean norm of all leaves together."""
+    return jnp.sqrt(sum((jnp.square(x).sum() for x in jax.tree.leaves(tree)), start=jnp.zeros(())))
+
+
 def clip_by_norm(grads: Any, norm: jax.Array, largest: float) -> Any:
     """Scales gradients so that their global norm is at most `largest`; 0 leaves them alone."""
     if not largest:

@@ -14,6 +14,8 @@ from surgmotion_jax.pretrain.state import TrainState, abstract_state
 def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram, ...], TrainState]:
     """Mask programs and abstract state of a config that fits its mesh; ValueError naming the field otherwise."""
     model = config.model
+    if config.data.holdout <= 0:
+        raise ValueError("data.holdout is 0; the held-out loss needs clips kept aside, e.g. --config.data.holdout=0.1.")
     check_attention(model.attention, jax.devices()[0].platform, model.dtype)
     trunks = model.encoder, model.predictor_trunk
     for name, trunk in zip(("encoder", "predictor"), trunks, strict=True):

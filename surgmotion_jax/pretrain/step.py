@@ -8,14 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.masks import MaskProgram
 from surgmotion_jax.pretrain.objective import Prepared, RawBatch, loss_and_metrics, prepare
-from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema
+from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema, global_norm
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, shardings_of
 
 Metrics = dict[str, jax.Array]
@@ -68,7 +67,7 @@ def train_step(
     """Gradients, AdamW, EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
     grads, metrics = accumulated_gradients(state, batch, config, program, layout)
     optim, steps = config.optim, config.steps
-    norm = optax.global_norm(grads)
+    norm = global_norm(grads)
     lr = schedules.learning_rate(state.step, optim, steps)
     decay = schedules.weight_decay(state.step, optim, steps)
     momentum = schedules.ema_momentum(state.step, optim, steps)
@@ -85,7 +84,7 @@ def train_step(
         "optim/grad_norm": norm,
         "optim/skipped": 1.0 - finite.astype(jnp.float32),
         "ema/momentum": momentum,
-        "ema/distance": optax.global_norm(difference) / optax.global_norm(kept.params["encoder"]),
+        "ema/distance": global_norm(difference) / global_norm(kept.params["encoder"]),
     }
     return kept._replace(step=state.step + 1), metrics
 

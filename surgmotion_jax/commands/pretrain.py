@@ -1,0 +1,334 @@
+"""`surgmotion pretrain --config=FILE[:ARG] --workdir=DIR [--data=PATH] [--config.section.field=VALUE ...]`
+
+Trains an encoder. Repeating the command resumes from the newest checkpoint of the workdir.
+
+  --config=FILE[:ARG]   a config file or the name of a shipped one, e.g. pretrain/tiny
+  --workdir=DIR         checkpoints, metrics and pictures go here
+  --data=PATH           a video, folder, glob or CSV: short for the config's data.sources
+  --config.a.b=VALUE    overrides a field, e.g. --config.optim.batch=16
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from surgmotion_jax import config as door
+from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, as_dict
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        print("shipped configs:", ", ".join(door.config_names()))
+        return 0
+    config, workdir = read_command_line(argv)
+    return run(config, workdir, f"surgmotion pretrain {' '.join(argv)}")
+
+
+def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, str]:
+    """The config and workdir that a command line asks for. Raises ValueError for anything unknown."""
+    from surgmotion_jax.data.config import SourceConfig
+
+    flags, rest = door.parse_flags(argv)
+    parser = argparse.ArgumentParser(
+        prog="surgmotion pretrain", add_help=False, exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--workdir")
+    parser.add_argument("--data")
+    try:
+        given, unknown = parser.parse_known_args(rest)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{error}; see surgmotion pretrain --help.") from None
+    if unknown:
+        raise ValueError(f"unknown argument {unknown[0]!r}; see surgmotion pretrain --help.")
+    if not given.workdir:
+        raise ValueError("no --workdir=DIR given; checkpoints and metrics need a folder to go to.")
+    if given.data:
+        with flags.unlocked():
+            flags.data.sources = door.ConfigDict({"data": door.entry(SourceConfig, path=given.data)})
+    if not flags.data.sources:
+        raise ValueError("the config names no videos; give --data=PATH, or fill data.sources in the config.")
+    return door.build(PretrainConfig, flags), given.workdir
+
+
+def run(config: PretrainConfig, workdir: str, command: str) -> int:
+    """Trains in `workdir`. Returns the exit code: 0 finished or ended by SIGTERM, 130 interrupted by Ctrl-C."""
+    import jax
+
+    from surgmotion_jax import storage
+    from surgmotion_jax.checkpoints.lock import workdir_lock
+    from surgmotion_jax.parallel.processes import join
+
+    join(config.distributed)
+    use_compilation_cache(config.run.compilation_cache)
+    path = storage.ensure_writable(workdir)
+    with ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(workdir_lock(path))
+        return Session(config, path, command).run()
+
+
+def use_compilation_cache(folder: str) -> None:
+    """Keeps compiled programs on disk, so that a second start compiles nothing."""
+    import jax
+
+    if not folder:
+        return
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+class Session:
+    """One run of the command, from checks to the last checkpoint."""
+
+    def __init__(self, config: PretrainConfig, workdir: Any, command: str) -> None:
+        import jax
+
+        from surgmotion_jax.checkpoints.store import CheckpointStore
+        from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+
+        self.config, self.workdir, self.command = config, workdir, command
+        self.first = jax.process_index() == 0
+        self.layout = MeshLayout(make_mesh(config.parallel))
+        self.store = CheckpointStore(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.keep_every)
+        self.compile_seconds = 0.0
+
+    def run(self) -> int:
+        from surgmotion_jax.pretrain.loop import last_step
+        from surgmotion_jax.pretrain.preflight import check
+
+        programs, abstract = check(self.config, self.layout)
+        self.check_resumable()
+        if self.store.latest() == last_step(self.config):
+            self.say(f"{self.workdir} has finished its {last_step(self.config)} steps; nothing to do")
+            return 0
+        dataset = self.open_data()
+        self.announce(programs, abstract, dataset)
+        steps, heldout = self.compile(programs)
+        state = self.first_state(abstract)
+        return self.train(programs, steps, heldout, state, dataset)
+
+    def say(self, text: str) -> None:
+        if self.first:
+            print(text, flush=True)
+
+    def check_resumable(self) -> None:
+        """Refuses a workdir whose checkpoint was made by another config."""
+        if self.store.latest() is None:
+            return
+        from surgmotion_jax.checkpoints.errors import CheckpointDamaged
+
+        try:
+            saved = self.store.read_manifest().config
+        except CheckpointDamaged:
+            return  # restoring falls back to an earlier step, and checks that one's architecture
+        differing = door.difference(saved, as_dict(self.config), (*RUN_SECTIONS, *RUN_FIELDS))
+        if not differing:
+            return
+        listing = "\n  ".join(differing)
+        if self.config.run.accept_changes:
+            self.say(f"resuming with changes:\n  {listing}")
+            return
+        raise ValueError(
+            f"{self.workdir} holds a run of another config (saved -> now):\n  {listing}\n"
+            "Use another --workdir, undo the changes, or set --config.run.accept_changes=True. Nothing was changed."
+        )
+
+    def open_data(self) -> Any:
+        from surgmotion_jax.data import ClipDataset
+
+        return ClipDataset(self.config.data, self.config.seed)
+
+    def announce(self, programs: Any, abstract: Any, dataset: Any) -> None:
+        """Prints what is about to run and writes it beside the metrics."""
+        from surgmotion_jax import storage
+        from surgmotion_jax.data import describe
+        from surgmotion_jax.pretrain.summary import summarise
+
+        summary = summarise(self.config, self.layout, abstract, programs)
+        for row in describe(dataset):
+            summary[f"data {row['dataset']}"] = (
+                f"{row['files']} files, {row['hours']:.2f} h, {row['clips_train']} training and {row['clips_heldout']} "
+                f"held-out clips, {100 * row['share']:.0f} % of draws, {row['unreadable']} unreadable"
+            )
+        for label, text in summary.items():
+            self.say(f"{label:>12}  {text}")
+        for fault in dataset.faults:
+            self.say(f"{'unreadable':>12}  {fault.path}: {fault.reason}")
+        if self.first:
+            for name, content in (
+                ("config.json", as_dict(self.config)),
+                ("summary.json", summary),
+                ("environment.json", environment(self.command)),
+            ):
+                storage.write_text_atomic(self.workdir / name, json.dumps(content, indent=1))
+
+    def compile(self, programs: Any) -> tuple[dict[str, Any], Any]:
+        """Compiles every program before the first step, and says how many and how long."""
+        from surgmotion_jax.pretrain.heldout import compile_heldout_step
+        from surgmotion_jax.pretrain.step import compile_train_step
+
+        started = time.monotonic()
+        steps = {p.name: compile_train_step(self.config, p, self.layout) for p in programs}
+        heldout = compile_heldout_step(self.config, programs[len(programs) // 2], self.layout)
+        analysis = next(iter(steps.values())).memory_analysis()
+        temporaries = f", {analysis.temp_size_in_bytes / 1e9:.3f} GB temporaries per device" if analysis else ""
+        self.compile_seconds = time.monotonic() - started
+        self.say(
+            f"{'compiled':>12}  {len(steps)} training + 1 held-out program in {self.compile_seconds:.1f} s{temporaries}"
+        )
+        return steps, heldout
+
+    def first_state(self, abstract: Any) -> Any:
+        """The newest sound checkpoint, or a fresh state (from `init.checkpoint` if given)."""
+        from surgmotion_jax.pretrain.initial import start_from
+        from surgmotion_jax.pretrain.state import TrainState, create_state
+
+        if self.store.latest() is not None:
+            architecture = as_dict(self.config.model)
+            restored = self.store.restore(abstract, architecture=architecture)
+            self.say(f"{'resumed':>12}  from step {restored.step} of {self.store.directory}")
+            return TrainState(*restored.state)
+        state = create_state(self.config, self.layout)
+        if self.config.init.checkpoint:
+            state = start_from(self.config.init, state)
+            self.say(f"{'weights':>12}  from {self.config.init.checkpoint}")
+        return state
+
+    def train(self, programs: Any, steps: Any, heldout: Any, state: Any, dataset: Any) -> int:
+        import signal
+
+        from surgmotion_jax.checkpoints.manifest import ManifestFields
+        from surgmotion_jax.pretrain.heldout import evaluate_heldout
+        from surgmotion_jax.pretrain.interruption import Interruption
+        from surgmotion_jax.pretrain.loop import Services, last_step, train
+        from surgmotion_jax.pretrain.progress import Progress, duration
+        from surgmotion_jax.pretrain.snapshot import write_snapshot
+        from surgmotion_jax.records import MetricsWriter
+
+        config, begin = self.config, int(state.step)
+        fields = ManifestFields("pretrain", as_dict(config.model), as_dict(config))
+        writer = MetricsWriter(self.workdir, self.first, config.run.tensorboard != "off" and self.tensorboard())
+        writer.rewind(begin)
+        progress = Progress(sys.stdout, begin, last_step(config), self.first)
+        held = list(self.heldout_batches(dataset))
+        started = time.monotonic()
+
+        def event(step: int, text: str) -> None:
+            writer.event(step, text)
+            progress.say(f"step {step}: {text}")
+
+        def picture(step: int, shown: Any) -> None:
+            if self.first:
+                write_snapshot(self.workdir, config, step, shown, held[0][1])
+
+        with Interruption() as interruption:
+            services = Services(
+                batches=self.batches(dataset, begin, event),
+                evaluate=lambda state: evaluate_heldout(heldout, state, (batch for batch, _ in held)),
+                save=lambda step, state: self.save(step, state, fields, event),
+                record=writer.write,
+                event=event,
+                progress=progress.update,
+                picture=picture,
+                interrupted=lambda step: interruption.requested(step, config.run.log_every),
+                memory_gb=memory_gb,
+            )
+            event(begin, "resume" if begin else "start")
+            state, outcome = train(config, programs, steps, state, services)
+            self.store.wait()
+            event(int(state.step), outcome)
+        writer.close()
+        progress.say(
+            f"{outcome} at step {int(state.step)} after {duration(time.monotonic() - started)}; {self.workdir}"
+        )
+        if outcome == "interrupted":
+            progress.say("repeat the command to resume")
+            return INTERRUPTED if interruption.signal == signal.SIGINT else 0
+        progress.say(f"next: surgmotion report {self.workdir}")
+        return 0
+
+    def tensorboard(self) -> bool:
+        import importlib.util
+
+        found = importlib.util.find_spec("tensorboardX") is not None
+        if self.config.run.tensorboard == "on" and not found:
+            raise ValueError(
+                "run.tensorboard is 'on' but tensorboardX is not installed; pip install 'surgmotion-jax[tensorboard]'."
+            )
+        return found
+
+    def save(self, step: int, state: Any, fields: Any, event: Any) -> None:
+        if not self.store.save(step, state, fields):
+            event(step, "checkpoint could not be saved; training goes on")
+
+    def batches(self, dataset: Any, first_step: int, event: Any) -> Iterator[Any]:
+        """Global training batches; unreadable files met on the way become events."""
+        from surgmotion_jax.data import batches
+        from surgmotion_jax.parallel.mesh import process_rows
+
+        size = self.config.optim.batch
+        rows = process_rows(self.layout, size)
+        source = batches(dataset, global_batch=size, rows=rows, start_step=first_step, stop_step=self.config.steps)
+        for step, batch in enumerate(source, first_step):
+            for fault in batch.skipped:
+                event(step, f"unreadable, replaced by another clip: {fault.path}: {fault.reason}")
+            yield self.to_device(batch, size)
+
+    def heldout_batches(self, dataset: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+        """Held-out batches on device, with the origins of their rows."""
+        from surgmotion_jax.data import batches
+        from surgmotion_jax.parallel.mesh import process_rows
+
+        size, count = self.config.heldout.batch, self.config.heldout.clips // self.config.heldout.batch
+        rows = process_rows(self.layout, size)
+        for batch in batches(dataset, global_batch=size, rows=rows, start_step=0, stop_step=count, split="heldout"):
+            yield self.to_device(batch, size), batch.origin
+
+    def to_device(self, batch: Any, size: int) -> Any:
+        from surgmotion_jax.parallel.mesh import to_global
+        from surgmotion_jax.pretrain.objective import RawBatch
+
+        return to_global(self.layout, RawBatch(batch.video_BxTxHxWx3, batch.valid_BxT, batch.index_B), size)
+
+
+def memory_gb() -> float:
+    """Peak memory so far: of the first device where it says, else of this process."""
+    import resource
+
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def environment(command: str) -> dict[str, str]:
+    """What a reader of the report needs to know of the machine."""
+    import jax
+
+    from surgmotion_jax.checkpoints.manifest import installed_versions
+
+    return {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processes": str(jax.process_count()),
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"{shutil.disk_usage('.').free / 1e9:.0f} GB free disk",
+        **installed_versions(),
+    }
