@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from surgmotion_jax import config as door
-from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, as_dict
+from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, architecture, as_dict
 
 INTERRUPTED = 130
 
@@ -131,13 +131,19 @@ class Session:
         from surgmotion_jax.checkpoints.errors import CheckpointDamaged
 
         try:
-            saved = self.store.read_manifest().config
+            manifest = self.store.read_manifest()
         except CheckpointDamaged:
             return  # restoring falls back to an earlier step, and checks that one's architecture
-        differing = door.difference(saved, as_dict(self.config), (*RUN_SECTIONS, *RUN_FIELDS))
+        differing = door.difference(manifest.config, as_dict(self.config), (*RUN_SECTIONS, *RUN_FIELDS))
         if not differing:
             return
         listing = "\n  ".join(differing)
+        reshaped = door.difference({"model": manifest.architecture}, {"model": architecture(self.config.model)})
+        if reshaped:
+            raise ValueError(
+                f"{self.workdir} holds checkpoints of another architecture (saved -> now):\n  {listing}\n"
+                "Use another --workdir or undo the changes. Nothing was changed."
+            )
         if self.config.run.accept_changes:
             self.say(f"resuming with changes:\n  {listing}")
             return
@@ -197,8 +203,7 @@ class Session:
         from surgmotion_jax.pretrain.state import TrainState, create_state
 
         if self.store.latest() is not None:
-            architecture = as_dict(self.config.model)
-            restored = self.store.restore(abstract, architecture=architecture)
+            restored = self.store.restore(abstract, architecture=architecture(self.config.model))
             self.say(f"{'resumed':>12}  from step {restored.step} of {self.store.directory}")
             return TrainState(*restored.state)
         state = create_state(self.config, self.layout)
@@ -219,7 +224,7 @@ class Session:
         from surgmotion_jax.records import MetricsWriter
 
         config, begin = self.config, int(state.step)
-        fields = ManifestFields("pretrain", as_dict(config.model), as_dict(config))
+        fields = ManifestFields("pretrain", architecture(config.model), as_dict(config))
         writer = MetricsWriter(self.workdir, self.first, config.run.tensorboard != "off" and self.tensorboard())
         writer.rewind(begin)
         progress = Progress(sys.stdout, begin, last_step(config), self.first)

@@ -262,7 +262,24 @@ class RunConfig:
 
 # Sections that may differ between a run and its resumption without changing what is learnt.
 RUN_SECTIONS = ("run", "checkpoint", "parallel", "distributed", "alarms", "heldout")
-RUN_FIELDS = ("data.workers", "data.threads", "data.prefetch", "data.memory_gb", "data.sources.*.path")
+RUN_FIELDS = (
+    "model.attention",
+    "model.remat",
+    "data.workers",
+    "data.threads",
+    "data.prefetch",
+    "data.memory_gb",
+    "data.sources.*.path",
+)
+
+
+# Model fields that say how to compute, not what the arrays of a checkpoint mean.
+COMPUTE_FIELDS = ("attention", "remat", "dtype")
+
+
+def architecture(model: ModelConfig) -> dict[str, Any]:
+    """What must agree for a checkpoint's arrays to make sense, as nested plain dicts."""
+    return {name: value for name, value in as_dict(model).items() if name not in COMPUTE_FIELDS}
 
 
 @dataclass(frozen=True)
