@@ -94,9 +94,9 @@ def test_stop_and_resume_is_bit_equal_to_not_stopping(ten_steps, run, tmp_path):
 
 
 def test_resume_on_another_mesh_and_device_count(ten_steps, run, command, tmp_path):
+    """From 8 x 1 x 1 over eight devices to 1 x 2 x 1 over two."""
     assert run(tmp_path, "--config.run.stop_at_step=4") == 0
-    assert run(tmp_path, "--config.run.stop_at_step=7", "--config.parallel.fsdp=8") == 0
-    finish(start(command(tmp_path), devices=2))
+    finish(start(command(tmp_path, "--config.parallel.data=1", "--config.parallel.fsdp=2"), devices=2))
     got, want = losses(tmp_path), losses(ten_steps)
     np.testing.assert_allclose([got[s] for s in want], list(want.values()), rtol=1e-5)
 
@@ -168,7 +168,9 @@ def test_two_processes_equal_one(command, tmp_path, free_port):
     )
 
     def launch(name, devices, *more):
-        arguments = command(tmp_path / name.split("-")[0], "--config.steps=3", "--config.data.prefetch=1", *more)
+        arguments = command(
+            tmp_path / name.split("-")[0], "--config.run.stop_at_step=3", "--config.data.prefetch=1", *more
+        )
         return subprocess.Popen(
             [sys.executable, str(script), str(tmp_path / f"{name}.npy"), *arguments],
             env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -81,10 +81,14 @@ def test_rematerialisation_changes_nothing(params, video, remat):
     config = ModelConfig(**{**vars(SMALL), "remat": remat})
 
     def loss(p, c):
-        return jnp.square(encode(c, p, video).tokens[:, :3]).sum()
+        tokens = encode(c, p, video).tokens
+        # Not the sum of squares: normalised tokens have that fixed, and its gradient is rounding noise.
+        return (tokens * jax.random.normal(jax.random.key(3), tokens.shape)).sum()
 
     plain, again = jax.grad(loss)(params, SMALL), jax.grad(loss)(params, config)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), plain, again)
+    # Recomputed blocks are fused differently: single entries differ by rounding, whole leaves hardly.
+    errors = jax.tree.map(lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(a), plain, again)
+    assert max(jax.tree.leaves(errors)) < 1e-5, errors
     assert "remat" in str(jax.make_jaxpr(lambda p: jax.grad(loss)(p, config))(params)) or "checkpoint" in str(
         jax.make_jaxpr(lambda p: jax.grad(loss)(p, config))(params)
     )

@@ -199,7 +199,7 @@ def test_gradients_against_finite_differences(features, score, term):
         "affinity": lambda p: affinity_loss(p, target, keep, tau=0.1, rows=5),
         "diversity": lambda p: diversity_loss(spread(p, keep, 1e-4), 1.0)[0],
     }[term]
-    places, slopes = finite_difference(fn, features[0])
+    places, slopes = finite_difference(jax.jit(fn), features[0])
     grad = np.asarray(jax.grad(fn)(jnp.asarray(features[0])))
     assert np.abs(grad).max() > 0
     np.testing.assert_allclose([grad[p] for p in places], slopes, rtol=1e-5, atol=1e-8)
