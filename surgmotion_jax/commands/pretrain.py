@@ -103,7 +103,6 @@ class Session:
         self.first = jax.process_index() == 0
         self.layout = MeshLayout(make_mesh(config.parallel))
         self.store = CheckpointStore(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.keep_every)
-        self.compile_seconds = 0.0
 
     def run(self) -> int:
         from surgmotion_jax.pretrain.loop import last_step
@@ -191,10 +190,8 @@ class Session:
         heldout = compile_heldout_step(self.config, programs[len(programs) // 2], self.layout)
         analysis = next(iter(steps.values())).memory_analysis()
         temporaries = f", {analysis.temp_size_in_bytes / 1e9:.3f} GB temporaries per device" if analysis else ""
-        self.compile_seconds = time.monotonic() - started
-        self.say(
-            f"{'compiled':>12}  {len(steps)} training + 1 held-out program in {self.compile_seconds:.1f} s{temporaries}"
-        )
+        seconds = time.monotonic() - started
+        self.say(f"{'compiled':>12}  {len(steps)} training + 1 held-out program in {seconds:.1f} s{temporaries}")
         return steps, heldout
 
     def first_state(self, abstract: Any) -> Any:

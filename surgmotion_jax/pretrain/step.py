@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema, global_n
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, shardings_of
 
 Metrics = dict[str, jax.Array]
-StepFn = Callable[[TrainState, RawBatch], tuple[TrainState, Metrics]]
 
 
 def prepare_shards(
