@@ -13,12 +13,12 @@ HoldoutBy = Literal["time", "case"]
 class SourceConfig:
     """One dataset: where its videos are, and the specialty it counts towards in the sampling rule."""
 
-    path: str  # video file, folder (searched recursively), frame folder, glob, or CSV of videos
+    path: str  # video file, folder (searched), frame folder, glob, CSV of videos, or tfds:FOLDER
     specialty: str = "general"  # datasets of one specialty share that specialty's part of the draws
     folder_fps: float = 1.0  # frames per second at which frame folders were extracted
 
     def __post_init__(self) -> None:
-        _require(bool(self.path), "path", self.path, "a file, folder, glob or CSV")
+        _require(bool(self.path), "path", self.path, "a file, folder, glob, CSV or tfds:FOLDER")
         _require(bool(self.specialty), "specialty", self.specialty, "a non-empty name")
         _require_positive("folder_fps", self.folder_fps)
 

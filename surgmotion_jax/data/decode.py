@@ -1,4 +1,4 @@
-"""Opens videos and reads the frames on display at given times: PyAV for container files, Pillow for folders.
+"""Opens videos and reads the frames on display at given times: PyAV for container files, Pillow for folders and TFDS.
 
 The law everything rests on: a frame read after a seek is the frame that decoding from the start would have
 shown. Headers are not believed: a frame counts when it has been decoded, an end when it has been reached.
@@ -28,18 +28,23 @@ from surgmotion_jax.data.media import (
     VideoInfo,
     check_times,
 )
+from surgmotion_jax.data.tfds_source import is_tfds, probe_tfds, read_all_tfds, read_tfds
 
 _LONG_GAP_S = 10.0
 """Without an index, seek over gaps longer than this: the usual longest distance between keyframes."""
 
 
 def probe(path: str, limits: Limits = DEFAULT_LIMITS, folder_fps: float = 1.0) -> VideoInfo:
-    """Opens a video (a file, or a folder of images), decodes its first two frames and looks for its end.
+    """Opens a video (a file, a folder of images, or a `tfds:` location of a case) and finds its size and length.
+
+    Of a file it decodes the first two frames and looks for the end.
 
     Raises:
         UnreadableVideo: naming the file and why: empty, not a video, no video stream, fewer than two frames,
             cut short, no time stamps, or over one of the `limits`.
     """
+    if is_tfds(path):
+        return probe_tfds(path, limits)
     if os.path.isdir(path):
         return probe_images(path, limits, folder_fps)
     with reported(path):
@@ -68,7 +73,7 @@ def read_frames(
     """The frame on display at each time: the last one stamped no later than it.
 
     Args:
-        path: video file or frame folder.
+        path: video file, frame folder, or `tfds:` location.
         times_s: seconds from the first frame, ascending; past the end means the last frame.
         size: output (height, width), or its short side, or None for the stored size.
         info: what `probe` returned, to save opening the file twice.
@@ -85,6 +90,8 @@ def read_frames(
     """
     check_times(times_s)
     info = info or probe(path, limits, folder_fps)
+    if is_tfds(info.path):
+        return read_tfds(info, times_s, size, limits)
     if info.images:
         return read_images(info, times_s, size, limits)
     height, width = info.output_size(size)
@@ -111,6 +118,8 @@ def read_all(
     max_frames: int | None = None,
 ) -> FrameTable:
     """Every frame of a video. Raises UnreadableVideo, also where it holds more than `max_frames`."""
+    if is_tfds(info.path):
+        return read_all_tfds(info, size, limits)
     if info.images:
         return read_all_images(info, size, limits)
     height, width = info.output_size(size)

@@ -20,7 +20,7 @@ from surgmotion_jax.data.media import (
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 # Pillow reports a broken file with whichever of these its format plugin happens to raise.
-_IMAGE_ERRORS = (
+IMAGE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -55,7 +55,7 @@ def probe_images(folder: str, limits: Limits, fps: float) -> VideoInfo:
     try:
         with Image.open(first) as image:
             width, height = image.size
-    except _IMAGE_ERRORS as error:
+    except IMAGE_ERRORS as error:
         raise UnreadableVideo(folder, f"image {names[0]} does not open: {error}") from error
     limits.check_pixels(first, width, height)
     limits.check_duration(folder, len(names) / fps)
@@ -90,5 +90,5 @@ def _read_image(info: VideoInfo, row: int, size: Size, limits: Limits) -> np.nda
             return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
     except UnreadableVideo:
         raise
-    except _IMAGE_ERRORS as error:
+    except IMAGE_ERRORS as error:
         raise UnreadableVideo(path, f"image does not decode: {error}") from error

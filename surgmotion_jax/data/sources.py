@@ -1,4 +1,4 @@
-"""Turns a source (file, folder, glob or CSV) into the list of videos it names. Opens no video.
+"""Turns a source (file, folder, glob, CSV or `tfds:` location) into the list of videos it names. Opens no video.
 
 A CSV has a header line and the columns `path` and, as wanted, `case`, `specialty`, `start`, `end` (seconds).
 Relative paths start at the CSV's folder. One video may have several rows, as segments that do not overlap.
@@ -16,6 +16,7 @@ from pathlib import PurePath
 
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, image_names, natural_key
+from surgmotion_jax.data.tfds_source import is_tfds, locations
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 
@@ -42,6 +43,8 @@ def expand(dataset: str, source: SourceConfig) -> list[VideoFile]:
     Raises:
         ValueError: nothing found (the message lists what was looked for), or a bad line of a CSV.
     """
+    if is_tfds(source.path):
+        return _from_tfds(dataset, source)
     path = os.path.expanduser(source.path)
     if path.lower().endswith(".csv") and os.path.isfile(path):
         return _from_csv(dataset, source, path)
@@ -53,6 +56,17 @@ def expand(dataset: str, source: SourceConfig) -> list[VideoFile]:
         )
     cases = _case_names(paths, root)
     return [VideoFile(dataset, p, cases[p], source.specialty, source.folder_fps) for p in paths]
+
+
+def _from_tfds(dataset: str, source: SourceConfig) -> list[VideoFile]:
+    """The cases of a TFDS folder, or of one of its splits. A case in several splits is one case."""
+    try:
+        found = locations(source.path)
+    except ValueError as error:
+        raise ValueError(f"source {dataset!r}: {error}") from error
+    if not found:
+        raise ValueError(f"source {dataset!r}: no readable video at {source.path}: it names no case")
+    return [VideoFile(dataset, str(location), location.case, source.specialty) for location in found]
 
 
 def _find(path: str) -> tuple[list[str], str]:
