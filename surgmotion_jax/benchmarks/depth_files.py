@@ -1,0 +1,163 @@
+"""Depth maps and masks: files of several formats to arrays of one meaning.
+
+Depth is float32 millimetres with NaN where nothing was measured; a mask is bool. Letters: H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.data.images import IMAGE_ERRORS
+from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo
+from surgmotion_jax.data.tfds_source import is_tfds, stored_file
+
+DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
+HALF = 127
+
+_ASKS = "a 16-bit grey PNG or TIFF, a float TIFF with 1 or 3 channels, or a numeric NPY of [H, W]"
+
+
+def decode_depth(path: Path, scale: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+    """Depth along the optical axis, float32 [H, W] in millimetres, NaN where the file has 0 or no finite number.
+
+    Args:
+        path: PNG, TIFF, NPY, or a `tfds:` location of a depth map. Of a TIFF of 3-D points (x, y, z) it is z.
+        scale: millimetres per unit of an integer file; files of floats hold millimetres.
+
+    Raises:
+        BenchmarkError: missing, damaged, not numeric, of another shape or bit depth, or with a negative depth.
+    """
+    stored_HxW = _stored(path, limits)
+    depth_HxW = stored_HxW.astype(np.float32)
+    if stored_HxW.dtype.kind in "iu":
+        depth_HxW *= np.float32(scale)
+    depth_HxW[~np.isfinite(depth_HxW) | (depth_HxW == 0)] = np.nan
+    if (depth_HxW < 0).any():
+        least = float(np.nanmin(depth_HxW))
+        raise BenchmarkError(path, f"a depth of {least:g}", "depths above 0, and 0 or NaN where unknown", "restore it")
+    return depth_HxW
+
+
+def decode_mask(path: Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+    """A mask, bool [H, W]: where the picture is over half white, since masks stored as JPEG have grey rims. A picture
+    of zeros and ones counts as a mask too.
+
+    Raises BenchmarkError for a file that is missing or not an image.
+    """
+    try:
+        with Image.open(io.BytesIO(read_file(path))) as image:
+            limits.check_pixels(str(path), *image.size)
+            grey_HxW = np.asarray(image.convert("L"))
+            return grey_HxW > (HALF if grey_HxW.max() > 1 else 0)
+    except UnreadableVideo as error:
+        raise BenchmarkError(path, error.reason, "a mask of ordinary size", "restore it") from error
+    except BenchmarkError:
+        raise
+    except IMAGE_ERRORS as error:
+        raise BenchmarkError(path, f"no readable image ({error})", "a mask as an image file", "restore it") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(rows, columns) of an image, from its header. Raises BenchmarkError where it has none."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise BenchmarkError(path, "no such file", "this image", "put it there") from None
+    except IMAGE_ERRORS as error:
+        raise BenchmarkError(path, f"no readable image ({error})", "an image file", "restore it") from error
+
+
+def depth_size(path: Path) -> tuple[int, int]:
+    """(rows, columns) of a depth map, from its header except for NPY. Raises BenchmarkError where it has none."""
+    if path.suffix.lower() in (".tif", ".tiff"):
+        try:
+            with tifffile.TiffFile(path) as file:
+                rows, columns, *_ = file.pages[0].shape
+                return rows, columns
+        except (*IMAGE_ERRORS, IndexError) as error:
+            raise BenchmarkError(path, f"no readable TIFF ({error})", _ASKS, "restore it") from error
+    return image_size(path) if path.suffix.lower() == ".png" else _stored(path, DEFAULT_LIMITS).shape
+
+
+def require_same_size(path: Path, found: tuple[int, int], image: Path, wanted: tuple[int, int]) -> None:
+    """Raises BenchmarkError where an annotation has another size than its image."""
+    if found != wanted:
+        raise BenchmarkError(
+            path, f"{found[1]} x {found[0]} pixels", f"{wanted[1]} x {wanted[0]}, the size of {image.name}",
+            "restore the original pair: resizing an annotation changes it",
+        )  # fmt: skip
+
+
+def encode_depth(depth_HxW: np.ndarray) -> bytes:
+    """Depth in millimetres as a float TIFF that `decode_depth` gives back bit by bit; 0 and NaN both mean unknown."""
+    file = io.BytesIO()
+    Image.fromarray(depth_HxW.astype(np.float32)).save(file, "TIFF", compression="tiff_adobe_deflate")
+    return file.getvalue()
+
+
+def read_file(path: Path) -> bytes:
+    """A file, or what a `tfds:` location holds. Raises BenchmarkError where there is none."""
+    if is_tfds(str(path)):
+        try:
+            return stored_file(str(path))
+        except ValueError as error:
+            raise BenchmarkError(path, str(error), "an annotation of this moment", "build the source again") from error
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BenchmarkError(path, reason.lower(), "a file of this name", "put it there") from error
+
+
+def _stored(path: Path, limits: Limits) -> np.ndarray:
+    """The numbers as the file has them, uint16 or float [H, W]."""
+    data, suffix = read_file(path), path.suffix.lower()
+    try:
+        if is_tfds(str(path)):
+            stored = _image_array(path, data, limits)
+        elif suffix == ".npy":
+            # A pickle inside an NPY could run code when read.
+            stored = np.load(io.BytesIO(data), allow_pickle=False)
+        elif suffix in (".tif", ".tiff"):
+            stored = _tiff_array(path, data, limits)
+        elif suffix == ".png":
+            stored = _image_array(path, data, limits)
+        else:
+            raise BenchmarkError(path, f"the ending {suffix!r}", f"one of {', '.join(DEPTH_SUFFIXES)}", "convert it")
+    except (BenchmarkError, UnreadableVideo):
+        raise
+    except (*IMAGE_ERRORS, IndexError, KeyError, EOFError) as error:
+        raise BenchmarkError(path, f"no readable depth map ({error})", _ASKS, "restore it") from error
+    return _checked(path, stored)
+
+
+def _tiff_array(path: Path, data: bytes, limits: Limits) -> np.ndarray:
+    """Read by tifffile: Pillow opens no floats in three channels."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        rows, columns, *_ = page.shape
+        limits.check_pixels(str(path), columns, rows)
+        return page.asarray()
+
+
+def _image_array(path: Path, data: bytes, limits: Limits) -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as image:
+        limits.check_pixels(str(path), *image.size)
+        array = np.asarray(image)
+    # Pillow opens some 16-bit files in its 32-bit mode.
+    return array.astype(np.uint16) if array.dtype == np.int32 and array.min() >= 0 and array.max() < 2**16 else array
+
+
+def _checked(path: Path, stored: np.ndarray) -> np.ndarray:
+    if stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype.kind == "f":
+        stored = stored[:, :, 2]
+    if stored.ndim != 2 or not stored.size or not (stored.dtype == np.uint16 or stored.dtype.kind == "f"):
+        raise BenchmarkError(path, f"{stored.dtype} {list(stored.shape)}", _ASKS, "export the depth again")
+    return stored
