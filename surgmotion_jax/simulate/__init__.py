@@ -1,0 +1,1 @@
+"""Procedural surgical video with exact ground truth, written in the layouts of the public data sets."""

@@ -1,0 +1,188 @@
+"""Simulates a whole data set: plans its cases, draws each in a process of its own, publishes each when it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from surgmotion_jax import storage
+from surgmotion_jax.simulate.case import Frame, SceneConfig, Script
+from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, get_layout
+from surgmotion_jax.simulate.render import render
+from surgmotion_jax.simulate.script import case_seed, write_script
+from surgmotion_jax.simulate.truth import Recorder, truth_path
+
+Draw = Callable[[Script], Iterable[Frame]]
+
+STAGING = ".partial"
+"""Folder below the data set in which cases grow until they are whole."""
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """One simulated data set."""
+
+    layout: str  # name of a layout
+    cases: int = 6
+    seconds: float = 60.0  # of each case
+    seed: int = 0
+    height: int = 256  # pixels; even, as H.264 wants
+    width: int = 256
+    fps: float | None = None  # at which operations are drawn; None for the layout's own
+    nuisance: float = 0.5  # 0 none, 1 strong
+    difficulty: float = 0.5  # 0 easy, 1 hard
+    dense_truth: bool = False  # also store depth, masks and flow, once a second
+    paint_frame_number: bool = False  # for tests: each frame shows its number
+
+    def __post_init__(self) -> None:
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value % 2:
+                raise ValueError(f"set.{name} is {value}; it must be even, since H.264 stores colour for 2 x 2 pixels")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to know of one case; small, so that it travels."""
+
+    config: SetConfig
+    number: int
+    plan: CasePlan
+    skill: float
+    out: str
+
+
+def generate(
+    config: SetConfig,
+    out: Path,
+    workers: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+    draw: Draw | None = None,
+) -> list[SimulatedCase]:
+    """Writes a data set, its truth beside it in `truth/`, and returns its cases in planned order.
+
+    The files depend on the config alone, not on the number of workers (0 draws in this process).
+
+    Args:
+        config: what to simulate.
+        out: folder, absent or empty.
+        workers: processes.
+        progress: called with (cases done, cases in all, id of the case just done).
+        draw: renderer, `simulate.render.render` unless a test has its own.
+
+    Raises:
+        ValueError: a folder that holds something, a layout or size that cannot be.
+    """
+    layout = get_layout(config.layout)
+    plans = layout.plan(config.cases, config.seed)
+    skills = _skills(len(plans), config.seed)
+    jobs = [_Job(config, n, plan, skill, str(out)) for n, (plan, skill) in enumerate(zip(plans, skills, strict=True))]
+    scene_config(config, layout, plans[0])  # what the scene refuses is refused before anything is written
+    _require_empty(out)
+    for done, name in enumerate(_run(jobs, workers, draw), 1):
+        if progress is not None:
+            progress(done, len(jobs), name)
+    cases = [_case(job, draw) for job in jobs]
+    if layout.write_index is not None:
+        layout.write_index(cases, out)
+    settings = json.dumps(dataclasses.asdict(config), indent=2)
+    storage.write_text_atomic(out / "truth" / "simulation.json", settings + "\n")
+    shutil.rmtree(out / STAGING)
+    return cases
+
+
+def scene_config(config: SetConfig, layout: Layout, plan: CasePlan) -> SceneConfig:
+    """The scene of one case."""
+    return SceneConfig(
+        specialty=plan.specialty,
+        height=config.height,
+        width=config.width,
+        fps=config.fps or layout.fps,
+        seconds=config.seconds,
+        nuisance=config.nuisance,
+        difficulty=config.difficulty,
+        lesion=plan.lesion,
+        paint_frame_number=config.paint_frame_number,
+    )
+
+
+def _skills(cases: int, seed: int) -> list[float]:
+    """Skill of each case: evenly spread over 0..1, dealt at random."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    return ((rng.permutation(cases) + 0.5) / cases).tolist()
+
+
+def _case(job: _Job, draw: Draw | None, recorder: Recorder | None = None) -> SimulatedCase:
+    """A case as planned. The same number in another layout is another operation."""
+    config = scene_config(job.config, get_layout(job.config.layout), job.plan)
+    seed = case_seed(job.config.seed, (zlib.crc32(job.config.layout.encode()) << 20) + job.number)
+    script = write_script(config, job.plan.vocabulary, job.skill, seed)
+
+    def drawn(script: Script) -> Iterator[Frame]:
+        frames = draw(script) if draw is not None else render(script, truth=job.config.dense_truth)
+        return recorder.watch(frames) if recorder is not None else iter(frames)
+
+    return SimulatedCase(job.plan, script, drawn)
+
+
+def _run(jobs: Sequence[_Job], workers: int, draw: Draw | None) -> Iterator[str]:
+    """Ids of cases as they are done."""
+    if not workers:
+        for job in jobs:
+            yield _write(job, draw)
+        return
+    # A forked child would inherit the threads' locks of whatever runs here, but not the threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
+        futures = [pool.submit(_write, job, draw) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write(job: _Job, draw: Draw | None) -> str:
+    """Draws a case into a folder of its own, then moves its files to where they belong."""
+    out = Path(job.out)
+    staged = out / STAGING / f"{job.number:05d}"
+    recorder = Recorder(job.config.dense_truth)
+    case = _case(job, draw, recorder)
+    get_layout(job.config.layout).write_case(case, staged)
+    recorder.save(case, truth_path(staged, case.id))
+    publish(staged, out)
+    return case.id
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Moves a tree into another, folders as a whole where they are new. No file is replaced."""
+    for source in sorted(staged.iterdir()):
+        target = out / source.name
+        try:
+            if source.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(source, target)  # fails where the folder holds something
+                continue
+        except OSError:
+            publish(source, target)
+            continue
+        if target.exists():
+            raise ValueError(f"{target}: written by two cases; give cases distinct names")
+        os.replace(source, target)
+    staged.rmdir()
+
+
+def _require_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: not an empty folder; name a new one, a simulated set is never mixed with other files")
+    (out / STAGING).mkdir(parents=True, exist_ok=True)
