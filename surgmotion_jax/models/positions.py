@@ -29,6 +29,25 @@ def token_coordinates(ids: jax.Array, grid: Grid) -> tuple[jax.Array, jax.Array,
     return step, row, column
 
 
+def scaled_coordinates(ids: jax.Array, grid: Grid, side: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`token_coordinates` with rows and columns stretched to run from 0 to side - 1 on any grid (V-JEPA 2.1).
+
+    A grid of one row or column keeps its 0.
+    """
+    step, row, column = token_coordinates(ids, grid)
+    return step, row * (side - 1) / max(grid.height - 1, 1), column * (side - 1) / max(grid.width - 1, 1)
+
+
+def distance_to_targets(context_ids_BxK: jax.Array, target_ids_BxM: jax.Array, grid: Grid) -> jax.Array:
+    """Euclidean distance in the grid from each context token to its nearest target, [B,K] float32.
+
+    V-JEPA 2.1 weights the loss of a visible token by one over its square root.
+    """
+    context, target = (jnp.stack(token_coordinates(ids, grid), -1) for ids in (context_ids_BxK, target_ids_BxM))
+    squared_BxKxM = jnp.square(context[:, :, None] - target[:, None]).sum(-1)
+    return jnp.sqrt(squared_BxKxM.min(-1).astype(jnp.float32))
+
+
 def segment_angles(positions: jax.Array, width: int, interleaved: bool) -> jax.Array:
     """Angles of one rotated segment: [..., width] float32 from positions [...].
 
@@ -41,14 +60,16 @@ def segment_angles(positions: jax.Array, width: int, interleaved: bool) -> jax.A
     return jnp.repeat(angle, 2, axis=-1) if interleaved else jnp.concatenate([angle, angle], axis=-1)
 
 
-def rotary(ids_BxK: jax.Array, grid: Grid, head_dim: int, *, interleaved: bool) -> Rotary:
+def rotary(ids_BxK: jax.Array, grid: Grid, head_dim: int, *, interleaved: bool, side: int = 0) -> Rotary:
     """Rotary coefficients of the tokens `ids` (V-JEPA 2, arXiv 2506.09985, section 2).
 
     The first three segments of a head rotate by tubelet step, row and column; what is left of it passes unchanged.
+    With `side`, rows and columns are scaled to a grid of that side.
     Tables are float32 whatever the compute dtype: under bfloat16 the frequencies would be off by up to 1.75 %.
     """
     width = rotary_segment(head_dim)
-    angle = jnp.concatenate([segment_angles(p, width, interleaved) for p in token_coordinates(ids_BxK, grid)], axis=-1)
+    axes = scaled_coordinates(ids_BxK, grid, side) if side else token_coordinates(ids_BxK, grid)
+    angle = jnp.concatenate([segment_angles(p, width, interleaved) for p in axes], axis=-1)
     sin = jnp.sin(angle)
     even = jnp.arange(3 * width) % 2 == 0
     rest = [(0, 0)] * (angle.ndim - 1) + [(0, head_dim - 3 * width)]

@@ -1,4 +1,15 @@
-"""Names of the PyTorch releases <-> our parameter tree, in NumPy.
+"""Names of the PyTorch releases <-> our parameter trees, in NumPy.
+
+| | lazy | all at once |
+| --- | --- | --- |
+| facebookresearch -> ours | `encoder_leaves`, `predictor_leaves` | `encoder_from_facebook`, `predictor_from_facebook` |
+| ours -> facebookresearch | `encoder_tensors`, `predictor_tensors` | `encoder_to_facebook`, `predictor_to_facebook` |
+| transformers -> facebookresearch | `facebook_tensors` | `facebook_names` |
+| facebookresearch -> transformers | `hugging_face_tensors` | `hugging_face_names` |
+
+Lazy forms give `Deferred` arrays, which know their shape, dtype and origin and are read one at a time. They take
+anything that has a shape and turns into an array, so that one can be built on another. V-JEPA 2 and V-JEPA 2.1 share
+these functions: what the weights or the parameters hold says which one it is. Probes are in `probe_names`.
 
 Layouts differ in three ways only: linear weights are transposed, per-layer tensors are stacked on a leading axis, and
 the patch kernel flattens (frame, row, column, channel) where PyTorch keeps (channel, frame, row, column).
@@ -6,150 +17,162 @@ the patch kernel flattens (frame, row, column, channel) where PyTorch keeps (cha
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
-Params = dict[str, Any]
-
-_HUGGING_FACE_RENAMES = (
-    ("encoder.embeddings.patch_embeddings.proj.", "encoder.patch_embed.proj."),
-    ("encoder.layer.", "encoder.blocks."),
-    ("encoder.layernorm.", "encoder.norm."),
-    ("predictor.embeddings.predictor_embeddings.", "predictor.predictor_embed."),
-    ("predictor.layer.", "predictor.predictor_blocks."),
-    ("predictor.layernorm.", "predictor.predictor_norm."),
-    ("predictor.proj.", "predictor.predictor_proj."),
-    (".attention.", ".attn."),
+from surgmotion_jax.models.hugging_face_names import (
+    facebook_names,
+    facebook_tensors,
+    hugging_face_names,
+    hugging_face_tensors,
+)
+from surgmotion_jax.models.layer_rules import blocks, linear, norm, patches, token
+from surgmotion_jax.models.name_rules import (
+    Deferred,
+    Params,
+    Rule,
+    Tensors,
+    count_layers,
+    leaf_at,
+    nested,
+    read_all,
+    read_leaves,
+    write_tensors,
 )
 
-
-def facebook_names(weights: Arrays) -> dict[str, np.ndarray]:
-    """Renames transformers' `VJEPA2Model` weights to facebookresearch's: `encoder.*`, `predictor.*`, fused qkv."""
-    out: dict[str, np.ndarray] = {}
-    for name, value in weights.items():
-        new = name
-        for theirs, ours in _HUGGING_FACE_RENAMES:
-            new = new.replace(theirs, ours)
-        split = re.search(r"\.attn\.(query|key|value)\.(weight|bias)$", new)
-        if new.endswith("predictor.embeddings.mask_tokens"):
-            out |= {f"predictor.mask_tokens.{i}": token for i, token in enumerate(value)}
-        elif split is None:
-            out[new] = value
-        elif split[1] == "query":
-            parts = [weights[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
-            out[new.replace(".query.", ".qkv.")] = np.concatenate(parts)
-    return out
+__all__ = [
+    "encoder_from_facebook",
+    "encoder_leaves",
+    "encoder_tensors",
+    "encoder_to_facebook",
+    "facebook_names",
+    "facebook_tensors",
+    "hugging_face_names",
+    "hugging_face_tensors",
+    "predictor_from_facebook",
+    "predictor_leaves",
+    "predictor_tensors",
+    "predictor_to_facebook",
+]
 
 
-def _linear(weights: Arrays, name: str, features: tuple[int, ...] = ()) -> Params:
-    kernel, bias = weights[f"{name}.weight"].T, weights[f"{name}.bias"]
-    if features:
-        kernel, bias = kernel.reshape(kernel.shape[0], *features), bias.reshape(features)
-    return {"kernel": kernel, "bias": bias}
+def _modality_rules(prefix: str) -> list[Rule]:
+    return [token("image_modality", f"{prefix}img_mod_embed"), token("video_modality", f"{prefix}video_mod_embed")]
 
 
-def _norm(weights: Arrays, name: str) -> Params:
-    return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
+def _encoder_rules(
+    prefix: str, *, depth: int, heads: int, patch: int, tubelet: int, levels: int, image: bool, modality: bool
+) -> list[Rule]:
+    """`levels` 0 means the single final norm of V-JEPA 2."""
+    norms = [f"{prefix}norms_block.{i}" for i in range(levels)]
+    return [
+        *patches("patch_embed", f"{prefix}patch_embed.proj", patch, tubelet),
+        *(patches("image_embed", f"{prefix}patch_embed_img.proj", patch, 1) if image else []),
+        *(_modality_rules(prefix) if modality else []),
+        *blocks("trunk/blocks", f"{prefix}blocks.", depth, heads),
+        *(norm("norms", *norms, stacked=True) if levels else norm("norm", f"{prefix}norm")),
+    ]
 
 
-def _block(weights: Arrays, name: str, heads: int) -> Params:
-    width = weights[f"{name}.norm1.weight"].shape[0]
-    proj = _linear(weights, f"{name}.attn.proj")
-    proj["kernel"] = proj["kernel"].reshape(heads, width // heads, width)
-    return {
-        "norm1": _norm(weights, f"{name}.norm1"),
-        "norm2": _norm(weights, f"{name}.norm2"),
-        "attn": {"qkv": _linear(weights, f"{name}.attn.qkv", (3, heads, width // heads)), "proj": proj},
-        "mlp": {"fc1": _linear(weights, f"{name}.mlp.fc1"), "fc2": _linear(weights, f"{name}.mlp.fc2")},
-    }
+def _predictor_rules(
+    prefix: str, *, depth: int, heads: int, mask_tokens: int, mlp_embed: bool, modality: bool, context: bool
+) -> list[Rule]:
+    embed = f"{prefix}predictor_embed"
+    return [
+        *(
+            linear("embed/fc1", f"{embed}.0") + linear("embed/fc2", f"{embed}.2")
+            if mlp_embed
+            else linear("embed", embed)
+        ),
+        token("mask_tokens", *(f"{prefix}mask_tokens.{i}" for i in range(mask_tokens)), stacked=True),
+        *(_modality_rules(prefix) if modality else []),
+        *blocks("trunk/blocks", f"{prefix}predictor_blocks.", depth, heads),
+        *norm("norm", f"{prefix}predictor_norm"),
+        *linear("proj", f"{prefix}predictor_proj"),
+        *(linear("context_proj", f"{prefix}predictor_proj_context") if context else []),
+    ]
 
 
-def _stack(blocks: list[Params]) -> Params:
-    return {
-        key: _stack([b[key] for b in blocks]) if isinstance(value, dict) else np.stack([b[key] for b in blocks])
-        for key, value in blocks[0].items()
-    }
+def encoder_leaves(weights: Tensors, heads: int, prefix: str = "") -> dict[str, Deferred]:
+    """Leaves of the encoder by path, from facebookresearch names (`patch_embed.proj.weight`, `blocks.0...`).
+
+    Raises ValueError naming the tensors that are missing or do not fit `heads`.
+    """
+    rules = _encoder_rules(
+        prefix,
+        depth=count_layers(weights, f"{prefix}blocks."),
+        heads=heads,
+        patch=0,  # the shape of the patch kernel matters for writing only
+        tubelet=0,
+        levels=count_layers(weights, f"{prefix}norms_block."),
+        image=f"{prefix}patch_embed_img.proj.weight" in weights,
+        modality=f"{prefix}video_mod_embed" in weights,
+    )
+    return read_leaves(rules, weights)
 
 
-def _trunk(weights: Arrays, prefix: str, heads: int) -> Params:
-    depth = 1 + max(int(n.removeprefix(prefix).split(".")[0]) for n in weights if n.startswith(prefix))
-    return {"blocks": _stack([_block(weights, f"{prefix}{i}", heads) for i in range(depth)])}
+def predictor_leaves(weights: Tensors, heads: int, prefix: str = "") -> dict[str, Deferred]:
+    """Leaves of the predictor by path, from facebookresearch names (`predictor_embed.weight`, `mask_tokens.0`, ...).
+
+    Raises ValueError naming the tensors that are missing or do not fit `heads`.
+    """
+    rules = _predictor_rules(
+        prefix,
+        depth=count_layers(weights, f"{prefix}predictor_blocks."),
+        heads=heads,
+        mask_tokens=count_layers(weights, f"{prefix}mask_tokens."),
+        mlp_embed=f"{prefix}predictor_embed.0.weight" in weights,
+        modality=f"{prefix}video_mod_embed" in weights,
+        context=f"{prefix}predictor_proj_context.weight" in weights,
+    )
+    return read_leaves(rules, weights)
 
 
-def encoder_from_facebook(weights: Arrays, heads: int, prefix: str = "") -> Params:
-    """Encoder parameters from facebookresearch names (`patch_embed.proj.weight`, `blocks.0...`)."""
-    kernel = weights[f"{prefix}patch_embed.proj.weight"]
-    return {
-        "patch_embed": {
-            "kernel": kernel.transpose(2, 3, 4, 1, 0).reshape(-1, kernel.shape[0]),
-            "bias": weights[f"{prefix}patch_embed.proj.bias"],
-        },
-        "trunk": _trunk(weights, f"{prefix}blocks.", heads),
-        "norm": _norm(weights, f"{prefix}norm"),
-    }
+def encoder_tensors(params: Params, patch: int, tubelet: int, prefix: str = "") -> dict[str, Deferred]:
+    """The inverse of `encoder_leaves`, from a nested parameter tree."""
+    depth, heads = leaf_at(params, "trunk/blocks/attn/proj/kernel").shape[:2]
+    rules = _encoder_rules(
+        prefix,
+        depth=depth,
+        heads=heads,
+        patch=patch,
+        tubelet=tubelet,
+        levels=params["norms"]["scale"].shape[0] if "norms" in params else 0,
+        image="image_embed" in params,
+        modality="video_modality" in params,
+    )
+    return write_tensors(rules, params)
 
 
-def predictor_from_facebook(weights: Arrays, heads: int, prefix: str = "") -> Params:
-    """Predictor parameters from facebookresearch names (`predictor_embed.weight`, `mask_tokens.0`, ...)."""
-    count = sum(name.startswith(f"{prefix}mask_tokens.") for name in weights)
-    return {
-        "embed": _linear(weights, f"{prefix}predictor_embed"),
-        "mask_tokens": np.stack([weights[f"{prefix}mask_tokens.{i}"].reshape(-1) for i in range(count)]),
-        "trunk": _trunk(weights, f"{prefix}predictor_blocks.", heads),
-        "norm": _norm(weights, f"{prefix}predictor_norm"),
-        "proj": _linear(weights, f"{prefix}predictor_proj"),
-    }
+def predictor_tensors(params: Params, prefix: str = "") -> dict[str, Deferred]:
+    """The inverse of `predictor_leaves`, from a nested parameter tree."""
+    depth, heads = leaf_at(params, "trunk/blocks/attn/proj/kernel").shape[:2]
+    rules = _predictor_rules(
+        prefix,
+        depth=depth,
+        heads=heads,
+        mask_tokens=leaf_at(params, "mask_tokens").shape[0],
+        mlp_embed="fc1" in params["embed"],
+        modality="video_modality" in params,
+        context="context_proj" in params,
+    )
+    return write_tensors(rules, params)
 
 
-def _to_linear(leaf: Params, name: str, shape: tuple[int, int] = (0, 0)) -> dict[str, np.ndarray]:
-    kernel = np.asarray(leaf["kernel"])
-    kernel = kernel.reshape(shape) if any(shape) else kernel
-    return {f"{name}.weight": kernel.T, f"{name}.bias": np.asarray(leaf["bias"]).reshape(-1)}
+def encoder_from_facebook(weights: Tensors, heads: int, prefix: str = "") -> Params:
+    """Encoder parameters from facebookresearch names, all read; see `encoder_leaves`."""
+    return nested(encoder_leaves(weights, heads, prefix))
 
 
-def _to_norm(leaf: Params, name: str) -> dict[str, np.ndarray]:
-    return {f"{name}.weight": np.asarray(leaf["scale"]), f"{name}.bias": np.asarray(leaf["bias"])}
-
-
-def _layer(tree: Params, layer: int) -> Params:
-    return {k: _layer(v, layer) if isinstance(v, dict) else np.asarray(v[layer]) for k, v in tree.items()}
-
-
-def _to_trunk(trunk: Params, prefix: str) -> dict[str, np.ndarray]:
-    blocks = trunk["blocks"]
-    depth, width = blocks["norm1"]["scale"].shape
-    out: dict[str, np.ndarray] = {}
-    for i in range(depth):
-        block, name = _layer(blocks, i), f"{prefix}{i}"
-        out |= _to_norm(block["norm1"], f"{name}.norm1") | _to_norm(block["norm2"], f"{name}.norm2")
-        out |= _to_linear(block["attn"]["qkv"], f"{name}.attn.qkv", (width, -1))
-        out |= _to_linear(block["attn"]["proj"], f"{name}.attn.proj", (-1, width))
-        out |= _to_linear(block["mlp"]["fc1"], f"{name}.mlp.fc1") | _to_linear(block["mlp"]["fc2"], f"{name}.mlp.fc2")
-    return out
+def predictor_from_facebook(weights: Tensors, heads: int, prefix: str = "") -> Params:
+    """Predictor parameters from facebookresearch names, all read; see `predictor_leaves`."""
+    return nested(predictor_leaves(weights, heads, prefix))
 
 
 def encoder_to_facebook(params: Params, patch: int, tubelet: int, prefix: str = "") -> dict[str, np.ndarray]:
     """The inverse of `encoder_from_facebook`."""
-    kernel = np.asarray(params["patch_embed"]["kernel"])
-    return {
-        f"{prefix}patch_embed.proj.weight": kernel.reshape(tubelet, patch, patch, 3, -1).transpose(4, 3, 0, 1, 2),
-        f"{prefix}patch_embed.proj.bias": np.asarray(params["patch_embed"]["bias"]),
-        **_to_trunk(params["trunk"], f"{prefix}blocks."),
-        **_to_norm(params["norm"], f"{prefix}norm"),
-    }
+    return read_all(encoder_tensors(params, patch, tubelet, prefix))
 
 
 def predictor_to_facebook(params: Params, prefix: str = "") -> dict[str, np.ndarray]:
     """The inverse of `predictor_from_facebook`."""
-    tokens = {f"{prefix}mask_tokens.{i}": np.asarray(t)[None, None] for i, t in enumerate(params["mask_tokens"])}
-    return {
-        **tokens,
-        **_to_linear(params["embed"], f"{prefix}predictor_embed"),
-        **_to_norm(params["norm"], f"{prefix}predictor_norm"),
-        **_to_linear(params["proj"], f"{prefix}predictor_proj"),
-        **_to_trunk(params["trunk"], f"{prefix}predictor_blocks."),
-    }
+    return read_all(predictor_tensors(params, prefix))

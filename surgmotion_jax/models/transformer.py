@@ -6,19 +6,44 @@ Letters: B batch, N tokens, C width, M hidden width, H heads, D head dimension, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from surgmotion_jax.models.attention import attend
+from surgmotion_jax.models.attention import ATTENTION_OUT, attend
 from surgmotion_jax.models.config import TransformerConfig
-from surgmotion_jax.models.layout import Layout, Names
+from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout, Names
 from surgmotion_jax.models.positions import Rotary, apply_rotary
 
 TOKENS = ("batch", None, "act_embed")
-REMAT = {"full": jax.checkpoint_policies.nothing_saveable, "dots": jax.checkpoint_policies.dots_saveable}
+
+# What a block can keep for the backward pass besides its input, by name; C values a token, M for the hidden units.
+GATHERED = "gathered_kernel"  # a kernel made whole: no policy keeps it, or every device would hold all parameters
+QKV = "qkv"  # rotated queries and keys, and values: 3 C
+MIDDLE = "middle"  # the sum after attention: C
+HIDDEN = "hidden"  # the MLP's hidden units before GELU: M
+
+
+def _all_but_gathered(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    # A whole kernel comes out of a constraint, then out of `gather_kernel` around it, before it has its name.
+    inner = parameters.get("call_jaxpr")
+    if primitive.name == "custom_vjp_call" and inner is not None:
+        return "sharding_constraint" not in [equation.primitive.name for equation in inner.eqns]
+    return primitive.name != "sharding_constraint" and parameters.get("name") != GATHERED
+
+
+_names = jax.checkpoint_policies.save_only_these_names
+REMAT: dict[str, Callable[..., Any]] = {
+    "none": _all_but_gathered,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "attention": _names(ATTENTION_OUT),
+    "projections": _names(ATTENTION_OUT, QKV, MIDDLE, HIDDEN),
+    "dots": jax.checkpoint_policies.dots_saveable,
+}
 
 # V-JEPA truncates at +-2 *absolute*, that is at 100 standard deviations: a plain normal.
 WEIGHT_INIT = nn.initializers.normal(0.02)
@@ -29,6 +54,28 @@ def named(init: Callable[..., Any], axes: Names) -> Callable[..., Any]:
     return nn.with_partitioning(init, axes)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def gather_kernel(kernel: jax.Array, axes: Names, layout: Layout) -> jax.Array:
+    """The kernel whole along its sharded width, on every device; its gradient goes back in shards.
+
+    Left to itself the compiler may gather a kernel anew for each product of a backward pass, and sum whole gradients
+    on every device. Said here, there is one gather a pass and one reduce-scatter.
+    """
+    return layout.constrain(kernel, tuple(None if a == "embed" else a for a in axes))
+
+
+def _gather_forward(kernel: jax.Array, axes: Names, layout: Layout) -> tuple[jax.Array, None]:
+    return gather_kernel(kernel, axes, layout), None
+
+
+def _gather_backward(axes: Names, layout: Layout, residuals: None, gradient: jax.Array) -> tuple[jax.Array]:
+    del residuals
+    return (layout.constrain(gradient, axes),)
+
+
+gather_kernel.defvjp(_gather_forward, _gather_backward)
+
+
 class Linear(nn.Module):
     """`x @ kernel + bias` with named axes; contracts the last `contract` axes of `x`."""
 
@@ -36,6 +83,7 @@ class Linear(nn.Module):
     axes: Names
     dtype: Any
     contract: int = 1
+    layout: Layout = SINGLE_DEVICE  # given, the kernel is gathered by name, in the computation's dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -45,7 +93,8 @@ class Linear(nn.Module):
         bias_axes = tuple(None if a == "embed" else a for a in out_axes)
         kernel = self.param("kernel", named(WEIGHT_INIT, self.axes), shape, jnp.float32)
         bias = self.param("bias", named(nn.initializers.zeros, bias_axes), self.features, jnp.float32)
-        y = jnp.tensordot(x.astype(self.dtype), kernel.astype(self.dtype), axes=self.contract)
+        kernel = checkpoint_name(gather_kernel(kernel.astype(self.dtype), self.axes, self.layout), GATHERED)
+        y = jnp.tensordot(x.astype(self.dtype), kernel, axes=self.contract)
         return y + bias.astype(self.dtype)
 
 
@@ -76,14 +125,17 @@ class Attention(nn.Module):
     layout: Layout
 
     @nn.compact
-    def __call__(self, x_BxNxC: jax.Array, code: Rotary | None) -> jax.Array:
-        c = self.config
-        qkv = Linear((3, c.heads, c.head_dim), ("embed", None, "heads", None), c.dtype, name="qkv")(x_BxNxC)
+    def __call__(self, x_BxNxC: jax.Array, code: Rotary | None, valid_BxN: jax.Array | None = None) -> jax.Array:
+        c, layout = self.config, self.layout
+        axes = ("embed", None, "heads", None)
+        qkv = Linear((3, c.heads, c.head_dim), axes, c.dtype, layout=layout, name="qkv")(x_BxNxC)
         q, k, v = (qkv[:, :, i] for i in range(3))
         if code is not None:
             q, k = apply_rotary(q, code), apply_rotary(k, code)
-        out_BxNxHxD = attend(q, k, v, implementation=c.attention, layout=self.layout)
-        return Linear((c.width,), ("heads", None, "embed"), c.dtype, contract=2, name="proj")(out_BxNxHxD)
+        q, k, v = (checkpoint_name(a, QKV) for a in (q, k, v))
+        out_BxNxHxD = attend(q, k, v, implementation=c.attention, layout=layout, valid_BxN=valid_BxN)
+        out = ("heads", None, "embed")
+        return Linear((c.width,), out, c.dtype, contract=2, layout=layout, name="proj")(out_BxNxHxD)
 
 
 class Mlp(nn.Module):
@@ -94,10 +146,11 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxNxC: jax.Array) -> jax.Array:
-        c = self.config
-        hidden_BxNxM = Linear((c.mlp,), ("embed", "mlp"), c.dtype, name="fc1")(x_BxNxC)
-        hidden_BxNxM = self.layout.constrain(hidden_BxNxM, ("batch", None, "act_mlp"))
-        return Linear((c.width,), ("mlp", "embed"), c.dtype, name="fc2")(jax.nn.gelu(hidden_BxNxM, approximate=False))
+        c, layout = self.config, self.layout
+        hidden_BxNxM = Linear((c.mlp,), ("embed", "mlp"), c.dtype, layout=layout, name="fc1")(x_BxNxC)
+        hidden_BxNxM = checkpoint_name(layout.constrain(hidden_BxNxM, ("batch", None, "act_mlp")), HIDDEN)
+        active_BxNxM = jax.nn.gelu(hidden_BxNxM, approximate=False)
+        return Linear((c.width,), ("mlp", "embed"), c.dtype, layout=layout, name="fc2")(active_BxNxM)
 
 
 class Block(nn.Module):
@@ -107,11 +160,15 @@ class Block(nn.Module):
     layout: Layout
 
     @nn.compact
-    def __call__(self, carry: tuple[jax.Array, jax.Array], slot: jax.Array, code: Rotary | None) -> tuple[Any, None]:
+    def __call__(
+        self, carry: tuple[jax.Array, jax.Array], slot: jax.Array, code: Rotary | None, valid_BxN: jax.Array | None
+    ) -> tuple[Any, None]:
         c, keep = self.config, self.layout.constrain
         x, captured_LxBxNxC = carry
         with jax.named_scope("attention"):
-            x = keep(x + Attention(c, self.layout, name="attn")(LayerNorm(c.norm_eps, name="norm1")(x), code), TOKENS)
+            normed = LayerNorm(c.norm_eps, name="norm1")(x)
+            x = keep(x + Attention(c, self.layout, name="attn")(normed, code, valid_BxN), TOKENS)
+            x = checkpoint_name(x, MIDDLE)
         with jax.named_scope("mlp"):
             x = keep(x + Mlp(c, self.layout, name="mlp")(LayerNorm(c.norm_eps, name="norm2")(x)), TOKENS)
         if captured_LxBxNxC.size:
@@ -127,23 +184,29 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxNxC: jax.Array, code: Rotary | None, capture: tuple[int, ...] = ()
+        self,
+        x_BxNxC: jax.Array,
+        code: Rotary | None,
+        capture: tuple[int, ...] = (),
+        valid_BxN: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the last block's output and the outputs of the blocks `capture`, [L,B,N,C]."""
+        """Returns the last block's output and the outputs of the blocks `capture`, [L,B,N,C].
+
+        Tokens that are not `valid` are not attended to; without it, all are.
+        """
         c = self.config
         # Blocks that are not captured write to a spare last slot, so that the scanned body is the same for all.
         slots = jnp.array([capture.index(i) if i in capture else len(capture) for i in range(c.depth)])
         captured = jnp.zeros((len(capture) + 1 if capture else 0, *x_BxNxC.shape), x_BxNxC.dtype)
-        body = Block if c.remat == "none" else nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
         blocks = nn.scan(
-            body,
+            nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False),
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast),
             length=c.depth,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        (x_BxNxC, captured), _ = blocks(c, self.layout, name="blocks")((x_BxNxC, captured), slots, code)
+        (x_BxNxC, captured), _ = blocks(c, self.layout, name="blocks")((x_BxNxC, captured), slots, code, valid_BxN)
         return x_BxNxC, captured[: len(capture)]
 
 

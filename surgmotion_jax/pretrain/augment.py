@@ -11,14 +11,7 @@ import numpy as np
 
 from surgmotion_jax.pretrain.config import AugmentConfig
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 TRIES = 10
-
-
-def normalise_pixels(video01: jax.Array) -> jax.Array:
-    """ImageNet mean and standard deviation, the released encoders' input."""
-    return (video01 - np.asarray(IMAGENET_MEAN, np.float32)) / np.asarray(IMAGENET_STD, np.float32)
 
 
 def random_box(key: jax.Array, height: int, width: int, config: AugmentConfig) -> jax.Array:

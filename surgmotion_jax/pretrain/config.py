@@ -122,7 +122,7 @@ class AffinityLossConfig:
 
     weight: float = 0.1  # its weight in the total; 0 leaves it out
     tau: float = 0.1  # temperature
-    rows: int = 1024  # rows of the affinity matrix held at a time
+    rows: int = 256  # rows of the affinity matrices held at a time
 
     def __post_init__(self) -> None:
         at_least("loss.affinity.weight", self.weight, 0)
@@ -174,9 +174,12 @@ class OptimConfig:
     clip: float = 0.0  # largest global gradient norm; 0: no clipping
     ema: float = 0.99925  # momentum of the target encoder
     final_ema: float = 0.99925  # reached linearly
+    moments_dtype: str = "float32"  # of AdamW's moments as stored; bfloat16 (rounded at random) halves them
+    offload: bool = False  # keep the moments in the hosts' memory between updates (TPUs and GPUs)
 
     def __post_init__(self) -> None:
         one_of("optim.schedule", self.schedule, ("constant", "cosine", "linear"))
+        one_of("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
         at_least("optim.batch", self.batch, 1)
         at_least("optim.accumulate", self.accumulate, 1)
         if self.batch % self.accumulate:
@@ -241,8 +244,15 @@ class CheckpointConfig:
 class InitConfig:
     """Where the parameters come from."""
 
-    checkpoint: str = ""  # a pretraining workdir to start from; empty: random weights
+    checkpoint: str = ""  # a pretraining workdir or converted weights to start from; empty: random weights
+    parts: tuple[str, ...] = ("encoder", "predictor", "target")  # what to take of it, where it is there
     optimizer: bool = False  # take its optimiser moments too (V-JEPA 2's cool-down does)
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("init.parts is empty; name at least one of encoder, predictor, target.")
+        for part in self.parts:
+            one_of("init.parts", part, ("encoder", "predictor", "target"))
 
 
 @dataclass(frozen=True)
@@ -254,10 +264,12 @@ class RunConfig:
     tensorboard: str = "auto"  # auto: if tensorboardX is installed; on; off
     compilation_cache: str = "~/.cache/surgmotion_jax/compilation"  # reused by later starts; empty: none
     accept_changes: bool = False  # resume although the stored config differs
+    stopped_code: int = 0  # exit code once SIGTERM has stopped and saved a run; launchers that restart failures want 75
 
     def __post_init__(self) -> None:
         one_of("run.tensorboard", self.tensorboard, ("auto", "on", "off"))
         at_least("run.log_every", self.log_every, 1)
+        _between("run.stopped_code", self.stopped_code, 0, 255)
 
 
 # Sections that may differ between a run and its resumption without changing what is learnt.
@@ -265,21 +277,14 @@ RUN_SECTIONS = ("run", "checkpoint", "parallel", "distributed", "alarms", "heldo
 RUN_FIELDS = (
     "model.attention",
     "model.remat",
+    "optim.offload",
+    "loss.affinity.rows",
     "data.workers",
     "data.threads",
     "data.prefetch",
     "data.memory_gb",
     "data.sources.*.path",
 )
-
-
-# Model fields that say how to compute, not what the arrays of a checkpoint mean.
-COMPUTE_FIELDS = ("attention", "remat", "dtype")
-
-
-def architecture(model: ModelConfig) -> dict[str, Any]:
-    """What must agree for a checkpoint's arrays to make sense, as nested plain dicts."""
-    return {name: value for name, value in as_dict(model).items() if name not in COMPUTE_FIELDS}
 
 
 @dataclass(frozen=True)

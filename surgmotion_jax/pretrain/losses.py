@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from surgmotion_jax.pretrain.affinity import Affinity, affinity_divergence
+
 
 def _wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -20,14 +22,6 @@ def motion_loss(prediction_BxMxD: jax.Array, target_BxMxD: jax.Array, weight_BxM
     """L_motion: mean over clips of sum_i weight_i * mean_D |zhat_i - z_i|. The weights carry scope and reduction."""
     error_BxM = jnp.abs(_wide(prediction_BxMxD) - _wide(target_BxMxD)).mean(-1)
     return (weight_BxM * error_BxM).sum(-1).mean()
-
-
-def _unit(x: jax.Array, eps: float) -> jax.Array:
-    x = _wide(x)
-    # sqrt has no gradient at 0: a zero feature (constant prediction) must give 0, not NaN.
-    square = jnp.square(x).sum(-1, keepdims=True)
-    norm = jnp.sqrt(jnp.maximum(square, eps * eps))
-    return x / norm
 
 
 def affinity_loss(
@@ -43,33 +37,16 @@ def affinity_loss(
 
       a_ij = softmax_j(u_i . u_j / tau),  u = z / max(||z||_2, eps),  j over masked tokens, i itself included
 
-    Only `eligible` tokens take part; clips with none count as 0. At most `rows` rows of the M x M matrix exist at a
-    time, forward and backward (rows are recomputed for the gradient), with the exact value and gradient.
+    Only `eligible` tokens take part; clips with none count as 0. At most `rows` rows of the M x M matrices exist at a
+    time, with the exact value and gradient: see `surgmotion_jax/pretrain/affinity.py`.
     """
-    predicted, wanted = _unit(prediction_BxMxD, eps), _unit(target_BxMxD, eps)
-    batch, count, _ = predicted.shape
-    blocks = -(-count // rows)
-    pad = blocks * -(-count // blocks) - count
-
-    def split(x: jax.Array) -> jax.Array:
-        x = jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))
-        return x.reshape(batch, blocks, -1, *x.shape[2:]).swapaxes(0, 1)
-
-    def log_affinity(rows_BxRxD: jax.Array, all_BxMxD: jax.Array) -> jax.Array:
-        logits = jnp.einsum("brd,bmd->brm", rows_BxRxD, all_BxMxD, precision="highest") / tau
-        return jax.nn.log_softmax(jnp.where(eligible_BxM[:, None, :], logits, -1e30), axis=-1)
-
-    def block_sum(total_B: jax.Array, block: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        predicted_BxRxD, wanted_BxRxD, eligible_BxR = block
-        log_wanted = log_affinity(wanted_BxRxD, wanted)
-        log_predicted = log_affinity(predicted_BxRxD, predicted)
-        divergence_BxR = (jnp.exp(log_wanted) * (log_wanted - log_predicted)).sum(-1)
-        return total_B + jnp.where(eligible_BxR, divergence_BxR, 0.0).sum(-1), None
-
-    pieces = (split(predicted), split(wanted), split(eligible_BxM))
-    start_B = jnp.zeros_like(predicted[:, 0, 0])
-    total_B, _ = jax.lax.scan(jax.checkpoint(block_sum, prevent_cse=False), start_B, pieces)  # type: ignore[arg-type]
-    return (total_B / jnp.maximum(eligible_BxM.sum(-1), 1)).mean()
+    divergence_B = affinity_divergence(
+        Affinity(tau, min(rows, prediction_BxMxD.shape[1]), eps),
+        _wide(prediction_BxMxD),
+        _wide(target_BxMxD),
+        eligible_BxM,
+    )
+    return (divergence_B / jnp.maximum(eligible_BxM.sum(-1), 1)).mean()
 
 
 class Spread(NamedTuple):

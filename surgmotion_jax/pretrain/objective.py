@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from surgmotion_jax.models.config import Grid
 from surgmotion_jax.models.encoder import encode, gather_tokens, patchify
 from surgmotion_jax.models.layout import Layout
+from surgmotion_jax.models.pixels import normalise_pixels
 from surgmotion_jax.models.predictor import predict
 from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain import saliency
-from surgmotion_jax.pretrain.augment import augment, centre, normalise_pixels
+from surgmotion_jax.pretrain.augment import augment, centre
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.fov import field_of_view, patches_inside
 from surgmotion_jax.pretrain.losses import Spread, affinity_loss, diversity_loss, motion_loss, spread

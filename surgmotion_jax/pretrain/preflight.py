@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import jax
-
 from surgmotion_jax.models.attention import check_attention
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -16,7 +14,7 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
     model = config.model
     if config.data.holdout <= 0:
         raise ValueError("data.holdout is 0; the held-out loss needs clips kept aside, e.g. --config.data.holdout=0.1.")
-    check_attention(model.attention, jax.devices()[0].platform, model.dtype)
+    check_attention(model.attention, layout.mesh.devices.flat[0].platform, model.dtype)
     trunks = model.encoder, model.predictor_trunk
     for name, trunk in zip(("encoder", "predictor"), trunks, strict=True):
         tensor = layout.mesh.shape["tensor"]
@@ -25,6 +23,11 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
                 f"the {name} has {trunk.heads} heads, not divisible by parallel.tensor {tensor}; choose a tensor size "
                 "that divides the heads of encoder and predictor."
             )
+    if model.v21.levels > 1:
+        raise ValueError(
+            f"model.v21.levels is {model.v21.levels}: V-JEPA 2.1 weights can be converted, loaded and evaluated, but "
+            "their loss over several levels is not built; set --config.model.v21.levels=0 to pretrain."
+        )
     programs = mask_programs(config.mask, config.grid)
     check_top_k(config, programs)
     check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)

@@ -13,7 +13,9 @@ from surgmotion_jax.models.predictor import init_predictor, predictor_axes
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.parallel.rules import parameter_shardings
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.optimizer import adam
+from surgmotion_jax.pretrain.optimizer import init_moments
+
+HOST = "pinned_host"  # the memory kind that holds offloaded moments
 
 
 class TrainState(NamedTuple):
@@ -22,7 +24,7 @@ class TrainState(NamedTuple):
     step: jax.Array  # finished steps; also the position in the data
     params: dict[str, Any]  # {"encoder": ..., "predictor": ...}, online, float32
     target: dict[str, Any]  # EMA of the encoder, float32
-    moments: optax.OptState  # AdamW's
+    moments: optax.OptState  # AdamW's, in optim.moments_dtype
 
 
 def init_state(config: PretrainConfig) -> TrainState:
@@ -33,20 +35,39 @@ def init_state(config: PretrainConfig) -> TrainState:
         "predictor": init_predictor(config.model, predictor_key),
     }
     target = jax.tree.map(jnp.copy, params["encoder"])
-    return TrainState(jnp.zeros((), jnp.int32), params, target, adam(config.optim).init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, target, init_moments(config.optim, params))
 
 
 def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
     """Shapes, dtypes and shardings of the state, with nothing allocated.
 
-    Raises ValueError naming parameter, dimension and mesh axis where the mesh does not fit the model.
+    Raises ValueError naming parameter, dimension and mesh axis where the mesh does not fit the model, and where
+    `optim.offload` asks for host memory that the devices cannot reach.
     """
     shapes = jax.eval_shape(lambda: init_state(config))
     axes = {"encoder": encoder_axes(config.model), "predictor": predictor_axes(config.model)}
     params = parameter_shardings(layout.mesh, shapes.params, axes)
-    moments = shapes.moments._replace(count=layout.replicated, mu=params, nu=params)
+    kept = in_host_memory(params, layout) if config.optim.offload else params
+    moments = shapes.moments._replace(count=layout.replicated, mu=kept, nu=kept)
     shardings = TrainState(layout.replicated, params, params["encoder"], moments)  # type: ignore[arg-type]
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def in_host_memory(shardings: Any, layout: MeshLayout) -> Any:
+    """The same shardings in the memory of the hosts. Raises ValueError where the devices have none of their own."""
+    device = layout.mesh.devices.flat[0]
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST not in kinds:
+        raise ValueError(
+            f"optim.offload is True, but devices of kind {device.device_kind!r} reach no host memory {HOST!r} (only "
+            f"{', '.join(kinds)}); set --config.optim.offload=False."
+        )
+    return jax.tree.map(lambda sharding: sharding.with_memory_kind(HOST), shardings)
+
+
+def on_device(moments: optax.OptState) -> optax.OptState:
+    """Within the step: moments where the update computes; those that are there already stay."""
+    return jax.device_put(moments, jax.memory.Space.Device)
 
 
 def shardings_of(abstract: Any) -> Any:

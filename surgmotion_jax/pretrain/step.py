@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from surgmotion_jax.models.attention import resolve_attention
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.masks import MaskProgram
 from surgmotion_jax.pretrain.objective import Prepared, RawBatch, loss_and_metrics, prepare
 from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema, global_norm
-from surgmotion_jax.pretrain.state import TrainState, abstract_state, shardings_of
+from surgmotion_jax.pretrain.state import TrainState, abstract_state, on_device, shardings_of
 
 Metrics = dict[str, jax.Array]
 
@@ -69,6 +71,7 @@ def train_step(
     lr = schedules.learning_rate(state.step, optim, steps)
     decay = schedules.weight_decay(state.step, optim, steps)
     momentum = schedules.ema_momentum(state.step, optim, steps)
+    state = state._replace(moments=on_device(state.moments)) if optim.offload else state
     params, moments = adamw(clip_by_norm(grads, norm, optim.clip), state.moments, state.params, lr, decay, optim)
     target = ema(state.target, params["encoder"], momentum)
 
@@ -98,8 +101,15 @@ def abstract_batch(config: PretrainConfig, layout: MeshLayout, batch: int) -> Ra
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.batch), shapes)
 
 
+def resolve(config: PretrainConfig, layout: MeshLayout) -> PretrainConfig:
+    """`config` with `model.attention` 'auto' replaced by what the mesh's devices run best; otherwise the same."""
+    model = resolve_attention(config.model, layout.mesh.devices.flat[0].platform)
+    return config if model is config.model else dataclasses.replace(config, model=model)
+
+
 def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
     """The jitted step. The state is donated: the old one must not be used again."""
+    config = resolve(config, layout)
     state = shardings_of(abstract_state(config, layout))
     return jax.jit(
         partial(train_step, config=config, program=program, layout=layout),

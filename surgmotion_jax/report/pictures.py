@@ -12,6 +12,8 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
+from surgmotion_jax.models.principal import principal_axes, spread
+
 # Dark violet over red to pale yellow: lightness rises all the way, so it also reads in grey.
 HEAT_STOPS = ((20, 11, 52), (92, 18, 110), (165, 44, 96), (226, 89, 51), (251, 155, 6), (252, 255, 164))
 FOV_COLOUR = (255, 255, 255)
@@ -31,16 +33,6 @@ def shrink(frame_HxWx3: np.ndarray, width: int) -> np.ndarray:
     """The frame at the given width, its proportions kept."""
     height = max(1, round(frame_HxWx3.shape[0] * width / frame_HxWx3.shape[1]))
     return np.asarray(Image.fromarray(frame_HxWx3).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def spread(score: np.ndarray, where: np.ndarray, percent: float = 0.0) -> np.ndarray:
-    """Scores moved to 0..1 by their range over `where` (less `percent` at either end); 0 where not finite."""
-    used = score[where & np.isfinite(score)]
-    if used.size == 0:
-        return np.zeros(score.shape)
-    low, high = np.percentile(used, (percent, 100 - percent))
-    scaled = (score - low) / (high - low) if high > low else np.zeros(score.shape)
-    return np.nan_to_num(np.clip(scaled, 0, 1))
 
 
 def heat_colours(level: np.ndarray) -> np.ndarray:
@@ -113,16 +105,6 @@ def feature_colours(features_BxtxghxgwxD: np.ndarray, fov_Bxghxgw: np.ndarray | 
             level_N = spread(part_NxK[:, k], used_N, percent=1)
             colour_Nx3[finite_N, k] = level_N[finite_N]
     return colour_Nx3.reshape(*features_BxtxghxgwxD.shape[:-1], 3)
-
-
-def principal_axes(feature_NxD: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """`(mean_D, basis_DxK)`: orthonormal axes of falling variance, K = min(count, D), signs as described."""
-    mean_D = feature_NxD.mean(axis=0)
-    centred_NxD = feature_NxD - mean_D
-    _, axes_DxD = np.linalg.eigh(centred_NxD.T @ centred_NxD / len(centred_NxD))
-    basis_DxK = axes_DxD[:, ::-1][:, :count]
-    sign_K = np.where(((centred_NxD @ basis_DxK) ** 3).sum(axis=0) < 0, -1.0, 1.0)
-    return mean_D, basis_DxK * sign_K
 
 
 def colour_picture(colour_ghxgwx3: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings, TransformerConfig
+from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings
 from surgmotion_jax.models.encoder import encode, patchify
 from surgmotion_jax.models.positions import rotary_segment, segment_angles
 from surgmotion_jax.models.predictor import predict
@@ -26,14 +26,17 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 2e-5
 
 
-class FixtureModel(ModelConfig):
-    """The fixtures' architecture, which is no row of the ViT table."""
-
-    encoder = TransformerConfig(width=48, depth=3, heads=3, mlp=192)  # type: ignore[assignment]
-    predictor_trunk = TransformerConfig(width=32, depth=2, heads=2, mlp=128)  # type: ignore[assignment]
-
-
-MODEL = FixtureModel(patch=8, dtype="float32", predictor=PredictorSettings(32, 2, 2, mask_tokens=3, mask_index=1))
+# The fixtures' architecture, which is no row of the ViT table.
+MODEL = ModelConfig(
+    depth=3,
+    width=48,
+    heads=3,
+    mlp=192,
+    patch=8,
+    dtype="float32",
+    remat="none",
+    predictor=PredictorSettings(32, 2, 2, mask_tokens=3, mask_index=1),
+)
 GRID = Grid(4, 4, 4)
 
 

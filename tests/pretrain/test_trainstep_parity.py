@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -25,7 +26,7 @@ from surgmotion_jax.pretrain.losses import motion_loss
 from surgmotion_jax.pretrain.masks import MaskSet
 from surgmotion_jax.pretrain.objective import TARGET_NORM_EPS, predict_targets, targets_of
 from surgmotion_jax.pretrain.optimizer import adam, adamw, ema
-from tests.models.test_parity import FixtureModel, channels_last
+from tests.models.test_parity import MODEL, channels_last
 from tests.pretrain.fixtures import small_config
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -72,7 +73,7 @@ def teacher_weights(weights) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def steps(golden, core, weights):
     """Losses of two steps, the first gradient, and the parameters after the first update."""
-    model = FixtureModel(patch=8, dtype="float32", predictor=PredictorSettings(32, 2, 2, mask_tokens=3, mask_index=0))
+    model = replace(MODEL, predictor=PredictorSettings(32, 2, 2, mask_tokens=3, mask_index=0))
     config = small_config()
     object.__setattr__(config, "model", model)
     object.__setattr__(config, "augment", type(config.augment)(crop=32))
@@ -117,8 +118,7 @@ def test_teacher_is_the_fixtures(golden, core, weights):
             np.testing.assert_allclose(
                 teacher[key.removeprefix("teacher/")], golden[key], rtol=0, atol=1e-6, err_msg=key
             )
-    model = FixtureModel(patch=8, dtype="float32")
-    tokens = encode(model, encoder_from_facebook(teacher, 3), channels_last(core["pixel_values_videos"])).tokens
+    tokens = encode(MODEL, encoder_from_facebook(teacher, 3), channels_last(core["pixel_values_videos"])).tokens
     want = golden["teacher_normed_tokens_step0"]
     np.testing.assert_allclose(normalise(tokens, TARGET_NORM_EPS), want, rtol=0, atol=2e-5)
 

@@ -1,0 +1,40 @@
+"""Floating-point operations of the models' matrix products, forward, for one clip; a multiply and an add count as two.
+
+Norms, softmax, positions and biases are left out: they are under two percent at the widths of released models. The
+products of a scanned stack are counted for every block, which XLA's own cost analysis does not do.
+
+Letters: N tokens, C width, M hidden width, P values of a patch.
+"""
+
+from __future__ import annotations
+
+from surgmotion_jax.models.config import ModelConfig, TransformerConfig
+
+
+def block_flops(c: TransformerConfig, tokens: int) -> int:
+    """One block on N tokens: 8 N C^2 for qkv and output, 4 N^2 C for attention, 4 N C M for the MLP."""
+    return 8 * tokens * c.width**2 + 4 * tokens**2 * c.width + 4 * tokens * c.width * c.mlp
+
+
+def trunk_flops(c: TransformerConfig, tokens: int) -> int:
+    """All blocks on N tokens."""
+    return c.depth * block_flops(c, tokens)
+
+
+def embed_flops(config: ModelConfig, tokens: int) -> int:
+    """Patches to tokens: 2 N P C."""
+    return 2 * tokens * config.patch_values * config.encoder.width
+
+
+def encoder_flops(config: ModelConfig, tokens: int) -> int:
+    """The encoder on N tokens, chosen before its first block."""
+    return embed_flops(config, tokens) + trunk_flops(config.encoder, tokens)
+
+
+def predictor_flops(config: ModelConfig, context: int, target: int) -> int:
+    """The predictor: context features in, features of the target tokens out; its blocks see both."""
+    c = config.predictor_trunk
+    embed = config.context_width * c.width
+    if config.v21.outputs > 1:  # two layers, through the encoder's width
+        embed = config.context_width * config.encoder.width + config.encoder.width * c.width
+    return 2 * context * embed + trunk_flops(c, context + target) + 2 * target * c.width * config.target_width
