@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 
 _SEEDS = (0x9E3779B9, 0x7F4A7C15)
+_PIECE_BYTES = 16 * 2**20
 
 
 def tree_digests(tree: Any) -> dict[str, str]:
@@ -67,12 +68,28 @@ def _start(path: str, leaf: Any) -> jax.Array:
         return _compiled(leaf.sharding.mesh, leaf.sharding.spec, leaf.shape)(leaf)
     if jax.process_count() > 1 and jax.process_index() > 0:
         return jnp.zeros((1, 2), jnp.uint32)  # every process holds this leaf whole; the first one counts it
-    return _whole(_without_64_bit_host_words(leaf))
+    if isinstance(leaf, jax.Array):
+        return _from_row(leaf, leaf.shape, np.uint32(0))
+    return _in_pieces(_without_64_bit_host_words(leaf))
 
 
-@jax.jit
-def _whole(x: jax.Array) -> jax.Array:
-    return _sums(x, x.shape, (0,) * x.ndim)[None]
+def _in_pieces(leaf: np.ndarray) -> jax.Array:
+    """The digest of a host array, some rows at a time: computed whole, it would take three times the leaf's memory."""
+    if leaf.ndim == 0 or leaf.nbytes <= _PIECE_BYTES:
+        return _from_row(leaf, leaf.shape, np.uint32(0))
+    rows = max(1, _PIECE_BYTES * len(leaf) // leaf.nbytes)
+    total = np.zeros((1, 2), np.uint32)
+    for start in range(0, len(leaf), rows):
+        total += np.asarray(
+            _from_row(leaf[start : start + rows], leaf.shape, np.uint32(start % 2**32))
+        )  # waits: one is held
+    return jnp.asarray(total)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _from_row(x: jax.Array, shape: tuple[int, ...], row: np.uint32) -> jax.Array:
+    """The sums over rows of a leaf of `shape`, from `row` on."""
+    return _sums(x, shape, (row,) * min(x.ndim, 1))[None]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -102,7 +119,7 @@ def _without_64_bit_host_words(leaf: Any) -> Any:
     return np.frombuffer(np.ascontiguousarray(leaf).tobytes(), "<u4").reshape(*leaf.shape, 2)
 
 
-def _sums(x: jax.Array, shape: tuple[int, ...], starts: Sequence[int | jax.Array]) -> jax.Array:
+def _sums(x: jax.Array, shape: tuple[int, ...], starts: Sequence[int | np.uint32 | jax.Array]) -> jax.Array:
     """The two sums over a block of a leaf of `shape` that begins at `starts`."""
     words = _words(x)
     shape = (*shape, *words.shape[x.ndim :])

@@ -30,3 +30,7 @@ class CheckpointMismatch(CheckpointError):
 
 class CheckpointDamaged(CheckpointError):
     """Files are damaged or missing; the message names the leaf or the file."""
+
+
+class WeightFileRefused(CheckpointError):
+    """A file of weights is damaged, unsafe or of a kind that is not read; the message says what was found."""

@@ -19,11 +19,11 @@ import numpy as np
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 
 SCHEMA_VERSION = 1
-KINDS = ("pretrain", "encoder")
+KINDS = ("pretrain", "encoder", "weights")
 _PACKAGES = {"package": "surgmotion-jax", "jax": "jax", "flax": "flax", "orbax": "orbax-checkpoint"}
 _LEAF_FIELDS = {"shape", "dtype", "digest"}
 
-Kind = Literal["pretrain", "encoder"]
+Kind = Literal["pretrain", "encoder", "weights"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -292,6 +292,18 @@ def load_verified(checkpoint: epath.Path, manifest: Manifest, wanted: Mapping[st
     return loaded
 
 
+def append_leaves(checkpoint: epath.Path, leaves: Mapping[str, np.ndarray]) -> None:
+    """Adds path -> leaf to a checkpoint under way, holding no copy; `complete` makes one checkpoint of them all."""
+    with _orbax_context(streaming=True):
+        ocp.partial.save(checkpoint, nest(leaves))
+
+
+def complete(checkpoint: epath.Path) -> None:
+    """Ends what `append_leaves` began; before this, nothing is at `checkpoint`."""
+    with _orbax_context(streaming=True):
+        ocp.partial.finalize(checkpoint)
+
+
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -312,12 +324,16 @@ def _keep_abandoned_reads_quiet() -> None:
 
 
 @contextlib.contextmanager
-def _orbax_context(partial: bool = False) -> Iterator[None]:
+def _orbax_context(partial: bool = False, streaming: bool = False) -> Iterator[None]:
     registry = ocp.handlers.local_registry()
     registry.add(ocp.handlers.JsonHandler, checkpointable_name=MANIFEST_ITEM)  # else stored as a tree of arrays
     context = ocp.Context()
     context.checkpointables.registry = registry
     context.pytree.loading.partial_load = partial
+    if streaming:  # otherwise a copy of each leaf, and all of it compressed, wait in memory
+        context.memory_options.deepcopy_host_arrays = False
+        context.array_options.saving.ocdbt_target_data_file_size = 64 * 2**20
+        context.array_options.saving.storage_options.chunk_byte_size = 16 * 2**20
     with context:
         yield
 

@@ -1,44 +1,164 @@
-"""Starting from another run's weights: stage 2 after stage 1, or continued pretraining."""
+"""Starting from weights: stage 2 after stage 1, or continued pretraining from converted weights.
+
+Weights that were trained on another crop or clip length fit as they are. Rotary and sin-cos positions are computed from
+the token grid of the run, never stored, so nothing is interpolated; a larger grid or a longer clip extrapolates, as the
+releases do (V-JEPA 2, arXiv 2506.09985, trains 16 frames first and 64 later).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from surgmotion_jax.checkpoints.errors import CheckpointMismatch
+from surgmotion_jax.checkpoints.errors import CheckpointError, CheckpointMismatch
+from surgmotion_jax.checkpoints.manifest import Manifest, compare_fields
+from surgmotion_jax.checkpoints.retention import read_manifest
 from surgmotion_jax.checkpoints.subtree import load_subtree
 from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.checkpoints.weights import find_weights
+from surgmotion_jax.models.architecture import architecture, model_of
+from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.pretrain.config import InitConfig
 from surgmotion_jax.pretrain.state import TrainState
 
+# Where each part lies, in a training state and in converted weights alike.
+PLACES = {"encoder": "params/encoder", "predictor": "params/predictor", "target": "target"}
+OTHER = {"encoder": "target", "target": "encoder"}
+TITLES = {"encoder": "online encoder", "predictor": "predictor", "target": "target encoder"}
 
-def start_from(init: InitConfig, state: TrainState) -> TrainState:
-    """`state` with encoder, predictor and target of a pretraining workdir, the step counter staying at 0.
 
-    Positions are computed, not stored, so another crop or clip length fits as it is. Raises CheckpointMismatch naming
-    the leaves that differ in shape.
+class Initial(NamedTuple):
+    """What a run starts from: `filled` maps a place in the state to the place in the checkpoint that fills it."""
+
+    checkpoint: str
+    filled: Mapping[str, str]
+    told: tuple[str, ...]
+
+
+def plan_initial(init: InitConfig, model: ModelConfig) -> Initial:
+    """Decides, from a checkpoint's manifest alone, what fills the state, before anything is compiled or loaded.
+
+    `init.checkpoint` is a workdir, a checkpoint, or converted weights; each of `init.parts` is taken if it is there.
+    Encoder and target stand in for each other: with only one of them both start from it. A predictor that is absent or
+    not asked for stays as initialised. Raises CheckpointMissing; CheckpointMismatch with the fields of the architecture
+    that differ; CheckpointError if nothing that was asked for is there, or no optimiser state that fits.
     """
-    folder = f"{init.checkpoint}/checkpoints"
-    names = ["params", "target", *(["moments"] if init.optimizer else [])]
-    loaded = load_subtree(folder, names).state
-    current = leaves_by_path({name: getattr(state, name) for name in names})
-    found = leaves_by_path(loaded)
-    wrong = [
-        f"{path}: {_shape(found.get(path))} in the checkpoint, {_shape(current.get(path))} in this config"
-        for path in sorted(found.keys() | current.keys())
-        if _shape(found.get(path)) != _shape(current.get(path))
-    ]
+    checkpoint = find_weights(init.checkpoint)
+    manifest = read_manifest(checkpoint)
+    there = [part for part, place in PLACES.items() if _holds(manifest, place)]
+    sources = choose_parts(init.parts, there)
+    if not sources:
+        raise CheckpointError(
+            f"{checkpoint}: init.parts asks for {', '.join(init.parts)}; the checkpoint holds "
+            f"{', '.join(there) or 'none of the parts'}."
+        )
+    differences = compare_architecture(manifest, model, "predictor" in sources)
+    if differences:
+        raise CheckpointMismatch(str(checkpoint), differences)
+    filled = {PLACES[part]: PLACES[source] for part, source in sources.items()}
+    if init.optimizer:
+        if not _holds(manifest, "moments") or any(part != sources.get(part) for part in PLACES):
+            raise CheckpointError(
+                f"{checkpoint}: init.optimizer is True, but moments belong to the encoder, predictor and target of one "
+                "run together, and converted weights have none; set --config.init.optimizer=False."
+            )
+        filled["moments"] = "moments"
+    return Initial(str(checkpoint), filled, describe_parts(sources, there))
+
+
+def choose_parts(asked: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+    """Part of the state -> the part that fills it; parts that stay as initialised are left out."""
+    substitutes = {part: OTHER.get(part, part) for part in PLACES}
+    chosen = {part: part if part in there else substitutes[part] for part in PLACES if part in asked}
+    chosen = {part: source for part, source in chosen.items() if source in there}
+    for part, other in OTHER.items():
+        if part not in chosen and other in chosen:
+            chosen[part] = chosen[other]  # as a fresh run does: the target begins as a copy of the encoder
+    return chosen
+
+
+def describe_parts(sources: Mapping[str, str], there: Sequence[str]) -> tuple[str, ...]:
+    """A sentence a part: where it starts from, and why not from itself."""
+    told = []
+    for part, title in TITLES.items():
+        source = sources.get(part)
+        if source == part:
+            told.append(f"{title}: from the checkpoint")
+        elif source:
+            why = "not asked for" if part in there else "none in the checkpoint"
+            told.append(f"{title}: a copy of the checkpoint's {TITLES[source]} ({why})")
+        else:
+            why = "not asked for" if part in there else "none in the checkpoint"
+            told.append(f"{title}: freshly initialised ({why})")
+    return tuple(told)
+
+
+def compare_architecture(manifest: Manifest, model: ModelConfig, predictor: bool) -> list[str]:
+    """Fields in which the weights differ from this run's model, one sentence each; those of the predictor if used."""
+    return compare_fields(_facts(model_of(manifest.architecture), predictor), _facts(model, predictor), "model")
+
+
+def _facts(model: ModelConfig, predictor: bool) -> dict[str, Any]:
+    """What the arrays mean, in full: names of variants are resolved, so that equal models compare equal."""
+    encoder = model.encoder
+    facts: dict[str, Any] = {
+        "width": encoder.width,
+        "depth": encoder.depth,
+        "heads": encoder.heads,
+        "mlp": encoder.mlp,
+        "patch": model.patch,
+        "tubelet": model.tubelet,
+        "positions": model.positions,
+        "v21": architecture(model).get("v21", {}),
+    }
+    if predictor:
+        trunk = model.predictor_trunk
+        facts["predictor"] = {
+            "width": trunk.width,
+            "depth": trunk.depth,
+            "heads": trunk.heads,
+            "mlp": trunk.mlp,
+            "mask_tokens": model.predictor.mask_tokens,
+        }
+    else:
+        facts["v21"] = {n: v for n, v in facts["v21"].items() if n in ("levels", "rope_grid", "modality")}
+    return facts
+
+
+def _holds(manifest: Manifest, place: str) -> bool:
+    return any(path.startswith(f"{place}/") for path in manifest.tree)
+
+
+def start_from(initial: Initial, state: TrainState) -> TrainState:
+    """`state` with the planned parts of the checkpoint, the step counter staying at 0.
+
+    Raises CheckpointMismatch naming the leaves that differ in shape or dtype, CheckpointDamaged for arrays whose digest
+    is not the one saved.
+    """
+    loaded = leaves_by_path(load_subtree(initial.checkpoint, sorted(set(initial.filled.values()))).state)
+    current = leaves_by_path(state)
+    placed: dict[str, Any] = {}
+    wrong: list[str] = []
+    for place, source in initial.filled.items():
+        here, there = _under(current, place), _under(loaded, source)
+        wrong += [
+            f"{place}/{path}: {_shape(there.get(path))} in the checkpoint, {_shape(here.get(path))} in this config"
+            for path in sorted(here.keys() | there.keys())
+            if _shape(here.get(path)) != _shape(there.get(path))
+        ]
+        if not wrong:
+            # The step donates its state: two parts that start from the same array must not share its buffer.
+            placed |= {f"{place}/{p}": jnp.copy(jax.device_put(there[p], leaf.sharding)) for p, leaf in here.items()}
     if wrong:
-        raise CheckpointMismatch(folder, wrong)
-    placed = {path: jax.device_put(found[path], leaf.sharding) for path, leaf in current.items()}
+        raise CheckpointMismatch(initial.checkpoint, wrong)
+    return jax.tree.unflatten(jax.tree.structure(state), [placed.get(path, leaf) for path, leaf in current.items()])
 
-    def rebuild(name: str) -> Any:
-        tree = getattr(state, name)
-        paths = leaves_by_path({name: tree})
-        return jax.tree.unflatten(jax.tree.structure(tree), [placed[path] for path in paths])
 
-    return state._replace(**{name: rebuild(name) for name in names})
+def _under(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    return {path.removeprefix(f"{place}/"): leaf for path, leaf in table.items() if path.startswith(f"{place}/")}
 
 
 def _shape(leaf: Any) -> str:

@@ -105,3 +105,18 @@ def test_the_position_wraps_without_overflow_errors():
 def test_leaves_without_a_digest_are_refused_by_path():
     with pytest.raises(ValueError, match="leaf z: dtype complex64 has no digest"):
         tree_digests({"z": np.zeros(2, np.complex64)})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, ml_dtypes.bfloat16])
+def test_a_host_leaf_read_in_pieces_has_the_same_digest(dtype, monkeypatch):
+    leaves = {
+        "even": random_array((8, 5, 3), dtype),
+        "uneven": random_array((7, 5), dtype),
+        "row": random_array((40,), dtype),
+    }
+    whole = tree_digests(leaves)
+    pieces, from_row = [], digest._from_row
+    monkeypatch.setattr(digest, "_from_row", lambda x, shape, row: pieces.append(row) or from_row(x, shape, row))
+    monkeypatch.setattr(digest, "_PIECE_BYTES", 48)
+    assert tree_digests(leaves) == whole
+    assert len(pieces) > 2 * len(leaves)

@@ -46,7 +46,7 @@ def test_round_trip_through_json():
     ("fields", "message"),
     [
         (altered(schema_version=2), "here: schema_version 2, this version reads 1"),
-        (altered(kind="probe"), r"here: kind 'probe', allowed are \['pretrain', 'encoder'\]"),
+        (altered(kind="probe"), r"here: kind 'probe', allowed are \['pretrain', 'encoder', 'weights'\]"),
         (altered(surplus=1), r"unknown fields \['surplus'\]"),
         (altered(tree={"a/w": {"shape": [2]}}), r"here: tree: a/w: missing fields \['digest', 'dtype'\]"),
         ({"a": 1}, "no schema_version; this is not a checkpoint manifest"),
