@@ -48,7 +48,8 @@ python=.venv/bin/python
 step "ruff check" $python -m ruff check .
 step "ruff format" $python -m ruff format --check .
 step "mypy" $python -m mypy
-step "pytest" $python -m pytest -rs ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
+# Whole files go to each process, so that their fixtures are made once.
+step "pytest" $python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
 
 echo "== left out"
 if ((${#passed[@]})); then echo "whatever your pytest arguments leave out (${passed[*]})"; fi

@@ -183,10 +183,14 @@ def install(extra: str) -> str:
 
 def plan(config: PretrainConfig) -> Iterator[Line]:
     """The start banner of a run, once its config has passed every check made before compiling."""
+    import jax
+
     from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+    from surgmotion_jax.pretrain.placement import place
     from surgmotion_jax.pretrain.preflight import check
     from surgmotion_jax.pretrain.summary import summarise
 
+    config, _ = place(config, jax.devices())
     layout = MeshLayout(make_mesh(config.parallel))
     programs, abstract = check(config, layout)
     yield from summarise(config, layout, abstract, programs).items()

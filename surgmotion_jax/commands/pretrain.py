@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +20,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from surgmotion_jax import config as door
-from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, architecture, as_dict
+from surgmotion_jax.models.architecture import architecture
+from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, as_dict
 
 INTERRUPTED = 130
 
@@ -63,20 +62,30 @@ def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, str]:
 
 
 def run(config: PretrainConfig, workdir: str, command: str) -> int:
-    """Trains in `workdir`. Returns the exit code: 0 finished or ended by SIGTERM, 130 interrupted by Ctrl-C."""
+    """Trains in `workdir`. Returns the exit code: 0 finished, `run.stopped_code` after SIGTERM, 130 after Ctrl-C."""
     import jax
 
     from surgmotion_jax import storage
     from surgmotion_jax.checkpoints.lock import workdir_lock
-    from surgmotion_jax.parallel.processes import join
+    from surgmotion_jax.parallel.processes import joined
+    from surgmotion_jax.pretrain.agreement import SETUP, setup_facts
 
-    join(config.distributed)
     use_compilation_cache(config.run.compilation_cache)
-    path = storage.ensure_writable(workdir)
     with ExitStack() as stack:
+        group = stack.enter_context(joined(config.distributed, tell, complain))
+        group.agree(SETUP, setup_facts(config, workdir))
+        path = storage.ensure_writable(workdir)
         if jax.process_index() == 0:
             stack.enter_context(workdir_lock(path))
-        return Session(config, path, command).run()
+        return Session(config, path, command, group).run()
+
+
+def tell(place: str) -> None:
+    print(f"{'processes':>12}  {place}", flush=True)
+
+
+def complain(text: str) -> None:
+    print(f"surgmotion: {text}", file=sys.stderr, flush=True)
 
 
 def use_compilation_cache(folder: str) -> None:
@@ -93,15 +102,18 @@ def use_compilation_cache(folder: str) -> None:
 class Session:
     """One run of the command, from checks to the last checkpoint."""
 
-    def __init__(self, config: PretrainConfig, workdir: Any, command: str) -> None:
+    def __init__(self, config: PretrainConfig, workdir: Any, command: str, group: Any) -> None:
         import jax
 
         from surgmotion_jax.checkpoints.store import CheckpointStore
         from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+        from surgmotion_jax.pretrain.placement import place
 
-        self.config, self.workdir, self.command = config, workdir, command
+        self.workdir, self.command, self.group = workdir, command, group
+        self.config, self.mesh_table = place(config, jax.devices())
         self.first = jax.process_index() == 0
-        self.layout = MeshLayout(make_mesh(config.parallel))
+        self.initial: Any = None  # weights to start from; see plan_start
+        self.layout = MeshLayout(make_mesh(self.config.parallel))
         self.store = CheckpointStore(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.keep_every)
 
     def run(self) -> int:
@@ -113,10 +125,13 @@ class Session:
         if self.store.latest() == last_step(self.config):
             self.say(f"{self.workdir} has finished its {last_step(self.config)} steps; nothing to do")
             return 0
+        self.plan_start()
         dataset = self.open_data()
         self.announce(programs, abstract, dataset)
         steps, heldout = self.compile(programs)
+        self.group.meet("programs compiled")
         state = self.first_state(abstract)
+        self.group.meet("state made")
         return self.train(programs, steps, heldout, state, dataset)
 
     def say(self, text: str) -> None:
@@ -151,15 +166,29 @@ class Session:
             "Use another --workdir, undo the changes, or set --config.run.accept_changes=True. Nothing was changed."
         )
 
+    def plan_start(self) -> None:
+        """Finds what a new run starts from, and refuses weights of another architecture before anything is compiled."""
+        if self.store.latest() is not None or not self.config.init.checkpoint:
+            return
+        from surgmotion_jax.pretrain.initial import plan_initial
+
+        self.initial = plan_initial(self.config.init, self.config.model)
+        for line in self.initial.told:
+            self.say(f"{'start':>12}  {line}")
+
     def open_data(self) -> Any:
         from surgmotion_jax.data import ClipDataset
+        from surgmotion_jax.pretrain.agreement import DATA, listing_facts
 
-        return ClipDataset(self.config.data, self.config.seed)
+        dataset = ClipDataset(self.config.data, self.config.seed)
+        self.group.agree(DATA, listing_facts(dataset))
+        return dataset
 
     def announce(self, programs: Any, abstract: Any, dataset: Any) -> None:
         """Prints what is about to run and writes it beside the metrics."""
         from surgmotion_jax import storage
         from surgmotion_jax.data import describe
+        from surgmotion_jax.pretrain.machine import environment
         from surgmotion_jax.pretrain.summary import summarise
 
         summary = summarise(self.config, self.layout, abstract, programs)
@@ -170,6 +199,8 @@ class Session:
             )
         for label, text in summary.items():
             self.say(f"{label:>12}  {text}")
+        for line in self.mesh_table:
+            self.say(f"{'mesh':>12}  {line}")
         for fault in dataset.faults:
             self.say(f"{'unreadable':>12}  {fault.path}: {fault.reason}")
         if self.first:
@@ -204,9 +235,9 @@ class Session:
             self.say(f"{'resumed':>12}  from step {restored.step} of {self.store.directory}")
             return TrainState(*restored.state)
         state = create_state(self.config, self.layout)
-        if self.config.init.checkpoint:
-            state = start_from(self.config.init, state)
-            self.say(f"{'weights':>12}  from {self.config.init.checkpoint}")
+        if self.initial:
+            state = start_from(self.initial, state)
+            self.say(f"{'weights':>12}  from {self.initial.checkpoint}")
         return state
 
     def train(self, programs: Any, steps: Any, heldout: Any, state: Any, dataset: Any) -> int:
@@ -216,6 +247,7 @@ class Session:
         from surgmotion_jax.pretrain.heldout import evaluate_heldout
         from surgmotion_jax.pretrain.interruption import Interruption
         from surgmotion_jax.pretrain.loop import Services, last_step, train
+        from surgmotion_jax.pretrain.machine import memory_gb
         from surgmotion_jax.pretrain.progress import Progress, duration
         from surgmotion_jax.pretrain.snapshot import write_snapshot
         from surgmotion_jax.records import MetricsWriter
@@ -245,7 +277,7 @@ class Session:
                 event=event,
                 progress=progress.update,
                 picture=picture,
-                interrupted=lambda step: interruption.requested(step, config.run.log_every),
+                interrupted=interruption.requested,
                 memory_gb=memory_gb,
             )
             event(begin, "resume" if begin else "start")
@@ -258,7 +290,7 @@ class Session:
         )
         if outcome == "interrupted":
             progress.say("repeat the command to resume")
-            return INTERRUPTED if interruption.signal == signal.SIGINT else 0
+            return INTERRUPTED if interruption.signal == signal.SIGINT else config.run.stopped_code
         progress.say(f"next: surgmotion report {self.workdir}")
         return 0
 
@@ -304,33 +336,3 @@ class Session:
         from surgmotion_jax.pretrain.objective import RawBatch
 
         return to_global(self.layout, RawBatch(batch.video_BxTxHxWx3, batch.valid_BxT, batch.index_B), size)
-
-
-def memory_gb() -> float:
-    """Peak memory so far: of the first device where it says, else of this process."""
-    import resource
-
-    import jax
-
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"] / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def environment(command: str) -> dict[str, str]:
-    """What a reader of the report needs to know of the machine."""
-    import jax
-
-    from surgmotion_jax.checkpoints.manifest import installed_versions
-
-    return {
-        "command": command,
-        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "processes": str(jax.process_count()),
-        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"{shutil.disk_usage('.').free / 1e9:.0f} GB free disk",
-        **installed_versions(),
-    }

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from surgmotion_jax.models.layout import Names
@@ -17,7 +18,12 @@ from surgmotion_jax.parallel.rules import MESH_AXES, spec_of
 
 
 def mesh_shape(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
-    """Sizes of (data, fsdp, tensor) for a number of devices; resolves one -1."""
+    """Sizes of (data, fsdp, tensor) for a number of devices; resolves one -1. Raises ValueError where they differ."""
+    if config.mesh != "given":
+        raise ValueError(
+            f"parallel.mesh is {config.mesh!r}, but the mesh has not been chosen here; give its sizes and "
+            "--config.parallel.mesh=given."
+        )
     sizes = [config.data, config.fsdp, config.tensor]
     text = f"parallel.data={sizes[0]}, fsdp={sizes[1]}, tensor={sizes[2]}"
     if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
@@ -38,7 +44,39 @@ def make_mesh(config: ParallelConfig, devices: Sequence[Any] | None = None) -> M
     """The mesh (data, fsdp, tensor) over all devices, tensor innermost."""
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(config, len(devices))
-    return jax.make_mesh(shape, MESH_AXES, (AxisType.Auto,) * len(MESH_AXES), devices=devices)
+    return Mesh(arrange(devices, shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def arrange(devices: Sequence[Any], shape: tuple[int, int, int]) -> np.ndarray:
+    """The devices in the shape of the mesh: slices outermost on data, and the rows of each process next to each other.
+
+    Within a slice JAX knows the best order for the network, and it is taken if it leaves every process with one range
+    of rows of the batch, which is what it reads. Otherwise devices follow each other host by host, which on a torus
+    makes blocks of neighbours.
+    """
+    slices = {getattr(d, "slice_index", 0) for d in devices}
+    try:
+        if len(slices) == 1:
+            arranged = mesh_utils.create_device_mesh(shape, devices)
+        elif shape[0] % len(slices) == 0:
+            within = (shape[0] // len(slices), *shape[1:])
+            arranged = mesh_utils.create_hybrid_device_mesh(within, (len(slices), 1, 1), devices)
+        else:
+            arranged = None
+    except (NotImplementedError, AssertionError):  # a shape the torus cannot be cut into, or two devices a chip
+        arranged = None
+    if arranged is not None and _rows_are_ranges(arranged):
+        return arranged
+    ordered = sorted(devices, key=lambda d: (getattr(d, "slice_index", 0), d.process_index, d.id))
+    return np.array(ordered, dtype=object).reshape(shape)
+
+
+def _rows_are_ranges(devices_DxFxT: np.ndarray) -> bool:
+    parts: dict[int, set[int]] = {}
+    for part, group in enumerate(devices_DxFxT.reshape(-1, devices_DxFxT.shape[-1])):
+        for device in group:
+            parts.setdefault(device.process_index, set()).add(part)
+    return all(max(p) - min(p) + 1 == len(p) for p in parts.values())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""Accelerators that a plan can be made for, without having one: TPU slices, and GPU hosts by arithmetic alone.
+
+A TPU slice is named `v5e:4x4`: a generation and the chips along each dimension of its torus. `libtpu` compiles for
+one on any machine. A group of GPUs is named `gpu:h100x8`; nothing is compiled for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import math
+import re
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+GIB = 2**30
+
+# What libtpu asks of its environment before it loads: no metadata server, one host, not the only process that has it.
+# JAX itself stays on the CPU, so that planning on a TPU machine leaves its chips alone.
+TPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+SQUARES = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+CUBES = (
+    *("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16"),
+    *("16x16x16", "16x16x24"),
+)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One kind of accelerator. Figures are those of its maker's data sheet."""
+
+    name: str
+    hbm_bytes: float  # a chip's memory, as announced
+    usable_bytes: float  # what the compiler lets a program have of it, on one device
+    peak_flops: float  # bfloat16, dense, a chip
+    link_bytes: float  # bytes a second that a chip can send to its neighbours (a GPU: through NVLink)
+    slices: tuple[str, ...] = ()  # shapes that exist
+    devices: int = 1  # devices that JAX shows for a chip
+    host_chips: int = 4  # chips fed by one host
+
+
+# Usable memory is what libtpu 0.0.42.1 names when a program is too large for it.
+CHIPS: dict[str, Chip] = {
+    "v4": Chip("TPU v4", 32 * GIB, 15.25 * GIB, 275e12, 300e9, CUBES, devices=2),
+    "v5e": Chip("TPU v5e", 16 * GIB, 15.75 * GIB, 197e12, 200e9, SQUARES),
+    "v5p": Chip("TPU v5p", 95.74 * GIB, 95.74 * GIB, 459e12, 600e9, CUBES),
+    "v6e": Chip("TPU v6e", 32 * GIB, 31.25 * GIB, 918e12, 400e9, SQUARES),
+}
+GPUS: dict[str, Chip] = {
+    "a100": Chip("NVIDIA A100 80 GB", 80e9, 80e9, 312e12, 300e9, host_chips=8),
+    "h100": Chip("NVIDIA H100 SXM", 80e9, 80e9, 989e12, 450e9, host_chips=8),
+    "h200": Chip("NVIDIA H200 SXM", 141e9, 141e9, 989e12, 450e9, host_chips=8),
+    "b200": Chip("NVIDIA B200", 180e9, 180e9, 2250e12, 900e9, host_chips=8),
+}
+
+
+class TopologyError(ValueError):
+    """A topology that does not exist or cannot be compiled for here."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A number of chips of one kind. `compiled` says whether programs can be compiled for it, or only estimated."""
+
+    name: str
+    chip: Chip
+    chips: int
+    compiled: bool
+
+    @property
+    def devices(self) -> int:
+        """Devices that JAX shows."""
+        return self.chips * self.chip.devices
+
+    @property
+    def hosts(self) -> int:
+        return -(-self.chips // self.chip.host_chips)
+
+    @property
+    def usable_bytes(self) -> float:
+        """Memory of one device that a program may take."""
+        return self.chip.usable_bytes
+
+    @property
+    def peak_flops(self) -> float:
+        """Of one device, bfloat16."""
+        return self.chip.peak_flops / self.chip.devices
+
+    @property
+    def device_note(self) -> str:
+        """What a device is, so that bytes per device can be read as bytes per chip."""
+        if self.chip.devices == 1:
+            return f"one device a chip, {self.usable_bytes / GIB:.2f} GiB usable"
+        return (
+            f"{self.chip.devices} devices a chip, each with {self.usable_bytes / GIB:.2f} GiB usable: double every "
+            "figure per device for a chip"
+        )
+
+
+def describe(name: str) -> Topology:
+    """The topology of a name. Raises TopologyError naming those that exist."""
+    kind, _, shape = name.partition(":")
+    if kind == "gpu":
+        return _gpus(name, shape)
+    if kind not in CHIPS:
+        close = difflib.get_close_matches(kind, (*CHIPS, "gpu"), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise TopologyError(
+            f"--topology {name!r}: {kind!r} is not a generation of TPUs that can be compiled for; there are "
+            f"{', '.join(f'{g}:{c.slices[0]}' for g, c in CHIPS.items())} and larger, and gpu:h100x8.{hint}"
+        )
+    chip = CHIPS[kind]
+    if shape not in chip.slices:
+        raise TopologyError(
+            f"--topology {name!r}: there is no {chip.name} slice of shape {shape or '(none)'!r}; there are "
+            f"{', '.join(f'{kind}:{s}' for s in chip.slices)}."
+        )
+    return Topology(name, chip, math.prod(int(n) for n in shape.split("x")), compiled=True)
+
+
+def _gpus(name: str, shape: str) -> Topology:
+    found = re.fullmatch(r"([a-z]+\d+)x([1-9]\d*)", shape)
+    if not found or found[1] not in GPUS:
+        raise TopologyError(
+            f"--topology {name!r}: give a kind of GPU and how many, gpu:KINDxCOUNT, with KIND one of "
+            f"{', '.join(GPUS)}; e.g. gpu:h100x8."
+        )
+    return Topology(name, GPUS[found[1]], int(found[2]), compiled=False)
+
+
+def set_environment(environment: MutableMapping[str, str]) -> None:
+    """Sets what libtpu needs. Call before JAX starts a backend; what the user has set stays."""
+    for variable, value in TPU_ENVIRONMENT.items():
+        environment.setdefault(variable, value)
+
+
+def devices_of(topology: Topology) -> tuple[Any, ...]:
+    """Devices to compile for, as libtpu describes them; none of them exists here.
+
+    Raises TopologyError where libtpu is missing or shows another number of devices than the table says.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if importlib.util.find_spec("libtpu") is None:
+        raise TopologyError(
+            f"--topology {topology.name}: compiling for TPUs needs libtpu, which is not installed here; run "
+            f"pip install 'surgmotion-jax[tpu]', which brings the version that jax {jax.__version__} pins, or plan for "
+            "gpu:h100x8, which needs no compiler."
+        )
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+    except RuntimeError as error:
+        raise TopologyError(
+            f"--topology {topology.name}: libtpu refuses: {error}. Use the version that jax {jax.__version__} pins: "
+            "pip install 'surgmotion-jax[tpu]'."
+        ) from error
+    devices = tuple(described.devices)
+    if len(devices) != topology.devices:
+        raise TopologyError(
+            f"--topology {topology.name}: this libtpu shows {len(devices)} devices for {topology.chips} chips, the "
+            f"table of surgmotion_jax/parallel/topology.py says {topology.devices}; use the libtpu that jax "
+            f"{jax.__version__} pins, or correct the table."
+        )
+    return devices
