@@ -1,0 +1,295 @@
+"""Plans: bytes equal those of live arrays, programs are sharded as the rules say, estimates follow their formulas."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from surgmotion_jax.parallel.collectives import Collective, Loop, collectives
+from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+from surgmotion_jax.parallel.topology import Chip, Topology, describe
+from surgmotion_jax.pretrain.masks import mask_programs
+from surgmotion_jax.pretrain.plan import Compiled, largest, memory_needed, plan, read_compiled
+from surgmotion_jax.pretrain.plan_cost import expected_traffic, kept_bytes, step_flops
+from surgmotion_jax.pretrain.plan_program import exchanges, study
+from surgmotion_jax.pretrain.plan_remedies import remedies
+from surgmotion_jax.pretrain.plan_sweep import sweep
+from surgmotion_jax.pretrain.state import abstract_state, create_state
+from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step
+from tests.pretrain.fixtures import small_config
+
+ROOT = Path(__file__).parents[2]
+CPU = Topology("cpu:8", Chip("CPU", 2**34, 2.0**34, 1e12, 1e9), 8, compiled=True)
+SHARDED = {
+    **{"parallel.data": 2, "parallel.fsdp": 4, "parallel.tensor": 1, "model.remat": "full"},
+    **{"model.variant": "vit_nano", "model.predictor.depth": 2},  # two: a loop of one would be no loop
+}
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """One compilation for all tests, as `plan` would make it."""
+    config = small_config(**SHARDED)
+    layout = MeshLayout(make_mesh(config.parallel))
+    step = jit_train_step(config, mask_programs(config.mask, config.grid)[0], layout)
+    lowered = step.lower(abstract_state(config, layout), abstract_batch(config, layout, config.optim.batch))
+    return read_compiled(lowered.compile(compiler_options={"xla_backend_optimization_level": 0}))  # never run
+
+
+@pytest.fixture(scope="module")
+def planned(compiled):
+    return plan(small_config(**SHARDED), CPU, jax.devices(), compile=lambda *_: compiled)
+
+
+def replied(**fields):
+    """A compiler that answers at once."""
+    return lambda *_: Compiled(
+        **({"arguments": 0, "outputs": 0, "temporaries": 0, "code": 0, "text": "", "seconds": 1.0} | fields)
+    )
+
+
+def bytes_on_a_device(tree) -> int:
+    return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def live_bytes(state) -> tuple[int, int, int]:
+    return (
+        bytes_on_a_device(state.params),
+        bytes_on_a_device(state.moments) + state.step.nbytes,
+        bytes_on_a_device(state.target),
+    )
+
+
+def test_state_bytes_equal_those_of_arrays_and_of_the_compiled_arguments(planned, compiled):
+    config = small_config(**SHARDED)
+    shapes = abstract_state(config, MeshLayout(make_mesh(config.parallel)))
+    state = jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), shapes)
+    memory = planned.memory
+    assert (memory.parameters, memory.optimizer, memory.target) == live_bytes(state)
+    assert memory.parameters < sum(x.nbytes for x in jax.tree.leaves(state.params)) / 3, "it must be sharded"
+    assert compiled.arguments == memory.parameters + memory.optimizer + memory.target + memory.batch
+    assert planned.checkpoint_bytes == sum(x.nbytes for x in jax.tree.leaves(state))
+
+
+@pytest.mark.slow
+def test_state_bytes_equal_those_of_a_created_state(planned):
+    config = small_config(**SHARDED)
+    state = create_state(config, MeshLayout(make_mesh(config.parallel)))
+    assert (planned.memory.parameters, planned.memory.optimizer, planned.memory.target) == live_bytes(state)
+
+
+def test_categories_add_up_to_what_the_compiler_says(planned, compiled):
+    assert planned.memory.peak == compiled.arguments + compiled.outputs + compiled.temporaries + compiled.code
+    assert 0 < planned.memory.activations < compiled.temporaries
+    assert planned.fits
+
+
+def test_the_program_is_sharded_as_the_rules_say(planned):
+    found = planned.findings
+    assert found.sound, found
+    assert {(e.model, e.role) for e in found.exchanges} >= {("encoder", "gather"), ("predictor", "gather")}
+    # Float32 here, in one piece: three quarters of a block's weights arrive from the other three devices.
+    assert all(e.share <= 0.76 for e in found.exchanges if e.role == "gather"), found.exchanges
+    assert {t.axes for t in planned.traffic} <= {("data",), ("fsdp",), ("data", "fsdp")}
+
+
+def test_what_is_not_sharded_is_found(compiled):
+    """The same text read as another config's: its arguments are whole where the rules split them."""
+    config = small_config(**SHARDED | {"parallel.fsdp": 8, "parallel.data": 1})
+    layout = MeshLayout(make_mesh(config.parallel))
+    found = study(config, layout, abstract_state(config, layout), compiled.text, [])
+    assert found.unexpected_arguments
+    assert not found.sound
+
+
+def test_gathers_of_all_blocks_and_communication_before_the_model_are_found(compiled):
+    config = small_config(**SHARDED)
+    layout = MeshLayout(make_mesh(config.parallel))
+    whole = Collective("all-gather", "gather", ("fsdp",), 4, 10**7, (), "jit(train_step)/x", "all-gather.9")
+    early = dataclasses.replace(whole, operand_bytes=4, op_name="jit(train_step)/prepare/shard_map/psum")
+    found = study(config, layout, abstract_state(config, layout), compiled.text, [whole, early])
+    assert len(found.whole_gathers) == 1
+    assert "all-gather.9: 40000000 bytes over fsdp" in found.whole_gathers[0]
+    assert found.before_model == ("all-gather all-gather.9 (jit(train_step)/prepare/shard_map/psum)",)
+
+
+def test_a_block_gathered_twice_in_a_pass_shows(compiled):
+    config = small_config(**SHARDED)
+    layout = MeshLayout(make_mesh(config.parallel))
+    found = collectives(compiled.text, dict(layout.mesh.shape))
+    once = exchanges(config, abstract_state(config, layout), found, 1)
+    twice = exchanges(config, abstract_state(config, layout), [*found, *found], 1)
+    assert [e.share for e in twice] == pytest.approx([2 * e.share for e in once])
+    assert all(isinstance(loop, Loop) for c in found for loop in c.loops)
+
+
+def test_time_input_and_cost_follow_from_operations():
+    config = small_config(**{"data.frames": 8})
+    found = plan(config, dataclasses.replace(CPU, compiled=True), jax.devices(), mfu=0.5, compile=replied())
+    assert found.step_s == pytest.approx(found.flops.model / (8 * 1e12 * 0.5))
+    assert found.clips_per_s == pytest.approx(8 / found.step_s)
+    assert found.host_cores(0.016) == pytest.approx(found.clips_per_s / 2 * 0.016 / 2), "two hosts, half the frames"
+    assert found.chip_hours == pytest.approx(config.steps * found.step_s * 8 / 3600)
+
+
+def test_operations_of_a_step_equal_xlas_count():
+    """Blocks are not scanned over here: one each, whose loop body XLA counts once."""
+    from surgmotion_jax.models.layout import SINGLE_DEVICE
+    from surgmotion_jax.pretrain.objective import RawBatch, loss_and_metrics, prepare
+    from surgmotion_jax.pretrain.state import init_state
+
+    config = small_config(
+        **{"model.variant": "vit_large", "model.depth": 1, "model.positions": "sincos", "augment.crop": 64},
+        **{"model.predictor.width": 768, "model.predictor.heads": 12, "optim.batch": 1, "heldout.batch": 2},
+    )
+    program = mask_programs(config.mask, config.grid)[0]
+    state = jax.eval_shape(lambda: init_state(config))
+    batch = RawBatch(
+        jax.ShapeDtypeStruct((1, 8, 64, 64, 3), "uint8"),
+        jax.ShapeDtypeStruct((1, 8), "bool"),
+        jax.ShapeDtypeStruct((1,), "uint32"),
+    )
+    prepared = jax.eval_shape(
+        lambda b: prepare(b, jax.numpy.int32(0), config=config, program=program, training=True), batch
+    )
+    gradient = jax.jit(jax.grad(lambda *a: loss_and_metrics(*a, config, SINGLE_DEVICE)[0]))
+    xla = gradient.lower(state.params, state.target, prepared).cost_analysis()["flops"]
+    flops = step_flops(config, [program])
+    assert flops.model - flops.prepare == pytest.approx(xla, rel=0.02)
+
+
+def test_recomputing_keeps_less_and_costs_more():
+    none, full = (small_config(**{"model.remat": remat}) for remat in ("none", "full"))
+    program = mask_programs(none.mask, none.grid)[0]
+    assert kept_bytes(full, program, 4) < kept_bytes(none, program, 4)
+    assert step_flops(none, [program]).recomputed == 0
+    assert step_flops(full, [program]).recomputed > 0
+    assert step_flops(full, [program]).model == step_flops(none, [program]).model
+
+
+def test_expected_traffic_by_hand():
+    config = small_config(**SHARDED)
+    state = abstract_state(config, MeshLayout(make_mesh(config.parallel)))
+    gather, scatter, reduce = expected_traffic(config, state, {"data": 2, "fsdp": 4, "tensor": 1})
+    encoder, predictor = (sum(x.size for x in jax.tree.leaves(state.params[name])) for name in ("encoder", "predictor"))
+    assert gather.bytes == 3 / 4 * 4 * (4 * encoder + 3 * predictor)
+    assert scatter.bytes == 3 / 4 * 4 * (encoder + predictor)
+    assert reduce.bytes == 4 / 4 * (encoder + predictor), "float32 shards, sent 2 x 1/2 times"
+
+
+def test_the_program_with_most_context_is_compiled():
+    programs = mask_programs(small_config(**{"mask.ratios": (0.9, 0.45, 0.67)}).mask, small_config().grid)
+    assert largest(programs).ratio == 0.45
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        ("Used 18.50G of 15.75G hbm. Exceeded hbm capacity by 2.75G", 18.5 * 2**30),
+        ("the total memory required for HLO temporaries (29.59G) exceeds available HBM (15.75G).", 29.59 * 2**30),
+        ("something else", None),
+    ],
+)
+def test_what_the_compiler_says_of_a_program_that_does_not_fit(message, size):
+    assert memory_needed(message) == size
+
+
+def test_too_much_memory_is_said_with_remedies_that_are_computed():
+    config = small_config(**{"model.remat": "none", "optim.batch": 64})
+    small = dataclasses.replace(CPU, chip=dataclasses.replace(CPU.chip, usable_bytes=150e6))
+    found = plan(config, small, jax.devices(), compile=replied(needed=200e6))
+    assert not found.fits
+    assert found.memory.peak == pytest.approx(200e6)
+    offered = remedies(found)
+    assert len(offered) == 3
+    assert all(r.saves > 0 for r in offered)
+    assert [r.enough for r in offered] == sorted((r.enough for r in offered), reverse=True)
+    assert any(r.flags == "--config.model.attention=splash" for r in remedies(found, most=99))
+    assert len({r.flags.split("=")[0] for r in offered}) == 3, "one of a kind"
+    already = plan(
+        small_config(**{"model.remat": "full", "optim.batch": 64}), small, jax.devices(), compile=replied(needed=200e6)
+    )
+    assert not any("remat" in r.flags for r in remedies(already, most=99)), "nothing keeps less than full does"
+
+
+def test_a_sweep_compiles_no_more_than_asked_and_names_the_best_that_fits():
+    seen, told = [], []
+
+    def compile(config, program, layout):
+        seen.append((dict(layout.mesh.shape), config.model.remat, config.optim.accumulate))
+        size = 2**33 if config.model.remat == "full" else 2**35
+        return Compiled(0, 0, size, 0, "", 1.0)
+
+    config = small_config(**{"model.remat": "none", "optim.batch": 64})
+    trials = sweep(config, CPU, jax.devices(), 0.4, 3, told.append, compile)
+    assert len(seen) == len(trials) <= 4
+    assert len(told) == len(seen) - 1
+    assert len({str(s) for s in seen}) == len(seen), "no candidate twice"
+    assert trials[0].plan.config.model.remat == "full"
+    assert trials[0].sound
+    assert not trials[-1].sound
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parallel.data": 3, "parallel.fsdp": 1}, "makes 3 devices, but there are 8"),
+        ({"optim.batch": 12}, "optim.batch 12 is not divisible by 8"),
+        ({"model.attention": "splash"}, "needs a GPU|needs a TPU"),
+    ],
+)
+def test_what_does_not_fit_is_refused_as_the_run_would(changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan(small_config(**changes), CPU, jax.devices(), compile=replied())
+    with pytest.raises(ValueError, match=message):
+        plan(small_config(**changes), describe("gpu:h100x8"))
+
+
+def test_what_is_left_to_auto_is_decided_for_the_topology():
+    auto = {"parallel.mesh": "auto", "model.attention": "auto", "model.dtype": "bfloat16"}
+    found = plan(small_config(**auto), describe("gpu:h100x8"))
+    assert found.config.model.attention == "cudnn"
+    assert found.mesh["data"] * found.mesh["fsdp"] * found.mesh["tensor"] == 8
+    on_cpu = plan(small_config(**auto), CPU, jax.devices(), compile=replied())
+    assert on_cpu.config.model.attention == "xla"
+
+
+def test_an_impossible_mfu_is_refused():
+    with pytest.raises(ValueError, match="--mfu is 40; it is a share"):
+        plan(small_config(), describe("gpu:h100x8"), mfu=40)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install jax[tpu]")
+@pytest.mark.parametrize(("topology", "fsdp"), [("v5e:2x2", 4), ("v5p:2x2x1", 2)])
+def test_a_real_step_compiles_for_a_tpu_slice(topology, fsdp, tmp_path):
+    """In a process of its own, whose environment libtpu finds as the command sets it."""
+    written = tmp_path / "plan.json"
+    flags = [
+        *("--config=pretrain/tiny", f"--topology={topology}", f"--json={written}", "--config.model.attention=splash"),
+        *("--config.parallel.data=-1", f"--config.parallel.fsdp={fsdp}", "--config.model.dtype=bfloat16"),
+        *("--config.model.remat=full",),
+    ]
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    code = f"import sys; from surgmotion_jax.commands.plan import main; sys.exit(main({flags!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(written.read_text())
+    assert found["mesh"] == {"data": 4 // fsdp, "fsdp": fsdp, "tensor": 1}
+    assert found["peak_share"] < 0.85
+    findings = found["findings"]
+    assert not [findings[name] for name in ("unexpected_arguments", "whole_gathers", "before_model") if findings[name]]
+    assert findings["exchanges"]
+    assert all(e["share"] <= 1 for e in findings["exchanges"]), findings["exchanges"]
