@@ -1,0 +1,187 @@
+"""What a frozen evaluation is made of. Every field has a default; what a benchmark needs otherwise is in its config.
+
+Whatever is here decides the numbers. Where the encoder, the data and the results lie is said on the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from surgmotion_jax.evaluate.metrics.bootstrap import METHODS
+from surgmotion_jax.evaluate.sweep import STRATEGIES, Grid
+from surgmotion_jax.evaluate.targets import WEIGHTINGS
+from surgmotion_jax.evaluate.window_frames import RESIZES
+from surgmotion_jax.models.config import at_least, one_of
+
+RECIPES = ("ours", "released")
+HEADS = ("attentive", "linear", "knn", "dense", "temporal")
+POOLED_HEADS = ("linear", "knn", "temporal")
+CACHES = ("pooled", "tokens", "none")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which moments are scored, and what the encoder sees of each."""
+
+    benchmark: str = "cholec80"  # a row of the catalogue
+    protocol: str = ""  # which of its splits or folds; empty: its first
+    recipe: str = "ours"  # how windows are made; released: padding, indices, resizing of the SurgMotion scripts
+    frames: int = 16  # of a window, the last one the scored moment
+    fps: float = 1.0  # of a window; 0 spreads it evenly from the start of the case to the moment
+    size: int = 256  # side of the square that the encoder sees, pixels
+    resize: str = "letterbox"  # how a frame becomes a square: letterbox, squash, center_crop
+    fraction: float = 1.0  # of the training cases
+    train_windows: int = 0  # at most, spread evenly over the training moments; 0: all
+    seed: int = 0  # draws the fraction
+
+    def __post_init__(self) -> None:
+        one_of("data.recipe", self.recipe, RECIPES)
+        one_of("data.resize", self.resize, RESIZES)
+        at_least("data.frames", self.frames, 1)
+        at_least("data.size", self.size, 1)
+        at_least("data.train_windows", self.train_windows, 0)
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"data.fraction is {self.fraction}; it is the share of training cases, in (0, 1]")
+        if not (math.isfinite(self.fps) and self.fps >= 0):
+            raise ValueError(f"data.fps is {self.fps}; give frames per second, or 0 to spread a window over its case")
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """The head on the frozen features."""
+
+    head: str = "attentive"  # attentive, linear, knn, dense, temporal
+    depth: int = 4  # attentive: attention layers in all
+    heads: int = 16  # attentive: attention heads
+    norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
+    layers: tuple[int, ...] = ()  # dense: 0-based blocks that it reads; empty: four, evenly spaced
+    width: int = 64  # dense: channels of a projected layer; temporal: hidden width
+    temporal: str = "tcn"  # temporal: tcn or gru
+    neighbours: tuple[int, ...] = (5, 10, 20)  # knn: numbers of neighbours to choose from
+
+    def __post_init__(self) -> None:
+        one_of("probe.head", self.head, HEADS)
+        one_of("probe.temporal", self.temporal, ("tcn", "gru"))
+        for name in ("depth", "heads", "width"):
+            at_least(f"probe.{name}", getattr(self, name), 1)
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise ValueError(f"probe.neighbours is {self.neighbours}; give one or more numbers from 1")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Heads trained at once: one for each pair of learning rate and weight decay."""
+
+    learning_rates: tuple[float, ...] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
+    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
+    epochs: int = 1
+    batch: int = 4  # moments of a step
+    class_weights: str = "balanced"  # none, balanced, inverse, inverse_sqrt, effective_number
+    strategy: str = "vmap"  # vmap, loop, or auto: the faster of the two, measured on the first steps
+    memory_gb: float = 8.0  # heads are trained in groups that fit
+    save_every: int = 200  # steps from one checkpoint of the sweep to the next
+    seed: int = 0  # of the first parameters and of the order of moments
+
+    def __post_init__(self) -> None:
+        one_of("sweep.class_weights", self.class_weights, WEIGHTINGS)
+        one_of("sweep.strategy", self.strategy, STRATEGIES)
+        for name in ("epochs", "batch", "save_every"):
+            at_least(f"sweep.{name}", getattr(self, name), 1)
+        _ = self.grid  # refuses rates and decays that cannot be
+        if not self.memory_gb > 0:
+            raise ValueError(f"sweep.memory_gb is {self.memory_gb}; it must be above 0")
+
+    @property
+    def grid(self) -> Grid:
+        """Learning rate and weight decay of every head."""
+        return Grid(self.learning_rates, self.weight_decays)
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Which features are kept on disk, and how much of the machine computing them takes."""
+
+    kind: str = "tokens"  # pooled: a vector a moment; tokens: all the head needs; none: computed when needed
+    dtype: str = "float32"  # of stored features: float32 or float16
+    batch: int = 8  # windows encoded at a time
+    ahead: int = 2  # batches decoded while one is encoded
+
+    def __post_init__(self) -> None:
+        one_of("cache.kind", self.kind, CACHES)
+        one_of("cache.dtype", self.dtype, ("float32", "float16"))
+        at_least("cache.batch", self.batch, 1)
+        at_least("cache.ahead", self.ahead, 1)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Intervals and what the page shows."""
+
+    resamples: int = 2000  # bootstrap draws of test cases
+    level: float = 0.95  # of the intervals
+    method: str = "bca"  # bca or percentile
+    seed: int = 0
+    pictures: int = 6  # test cases shown as ribbons or overlays
+
+    def __post_init__(self) -> None:
+        one_of("report.method", self.method, METHODS)
+        at_least("report.resamples", self.resamples, 1)
+        at_least("report.pictures", self.pictures, 0)
+        if not 0 < self.level < 1:
+            raise ValueError(f"report.level is {self.level}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Everything that decides the numbers of an evaluation, apart from encoder and data."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+    def __post_init__(self) -> None:
+        if self.cache.kind == "pooled" and self.probe.head not in POOLED_HEADS:
+            raise ValueError(
+                f"cache.kind is pooled, but a head of kind {self.probe.head} reads all tokens; choose cache.kind "
+                f"tokens or none, or probe.head of {', '.join(POOLED_HEADS)}"
+            )
+
+    @property
+    def result_fields(self) -> dict[str, Any]:
+        """The fields that a repeated or resumed run must have equal, as plain JSON values."""
+        fields = as_dict(self)
+        del fields["cache"]["ahead"], fields["sweep"]["save_every"], fields["sweep"]["memory_gb"]
+        return fields
+
+
+def as_dict(config: EvaluateConfig) -> dict[str, Any]:
+    """Plain JSON values: tuples become lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(part) for key, part in value.items()}
+        return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+    return dict(plain(dataclasses.asdict(config)))
+
+
+def variant(config: Any, name: str | None) -> Any:
+    """The config of a benchmark in a size: None as it is, `small` for two cores and an encoder to match.
+
+    `config` has the fields of EvaluateConfig, and is changed. Raises ValueError for another name.
+    """
+    one_of("the argument of an evaluation config", name or "", ("", "small"))
+    if name == "small":
+        config.data.frames = min(config.data.frames, 16)
+        config.data.size, config.data.train_windows = 64, 600
+        config.probe.depth, config.probe.heads, config.probe.width = 2, 3, 16
+        config.sweep.learning_rates, config.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
+        config.sweep.batch, config.sweep.epochs = 16, 5
+        config.cache.batch = 16
+    return config

@@ -1,0 +1,86 @@
+"""Features that another encoder computed: a file a case, scored with the same heads and metrics as our own.
+
+`DIR/CASE.npz` (or `.array_record`, as `surgmotion extract` writes it) has `features` [N,D], or [N,K,D] for K tokens,
+and `time` [N], the seconds of the scored moments from the start of the case. In files of `surgmotion extract` the
+time of a window is that of its last frames. Letters: N moments, W rows of a file, K tokens, D width.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from surgmotion_jax import storage
+from surgmotion_jax.benchmarks.benchmark import Case
+from surgmotion_jax.evaluate.feature_files import SUFFIXES, read_features
+from surgmotion_jax.evaluate.windows_of_cases import Position
+
+NEAR_S = 0.5  # a feature this near in time to a scored moment belongs to it
+
+
+class ExternalFeatures:
+    """Features from files. `kind` is what the head reads: pooled, or tokens.
+
+    Raises ValueError naming the file for one that is missing, another width, or a scored moment without a feature.
+    """
+
+    def __init__(self, folder: str, cases: Sequence[Case], kind: str) -> None:
+        if kind == "layers":
+            raise ValueError("--features gives one vector or a set of tokens a moment; dense heads need --checkpoint")
+        self._cases = [_aligned(folder, case, kind) for case in cases]
+        self.shape = tuple(self._cases[0].shape[1:])
+        for case, rows in zip(cases, self._cases, strict=True):
+            if rows.shape[1:] != self.shape:
+                raise ValueError(
+                    f"{folder}: features of {case.id} are {rows.shape[1:]}, those of {cases[0].id} {self.shape}; one "
+                    "encoder gives features of one shape"
+                )
+
+    def rows(self, positions: Sequence[Position]) -> np.ndarray:
+        return np.stack([self._cases[p.case][p.row] for p in positions])
+
+
+def _aligned(folder: str, case: Case, kind: str) -> np.ndarray:
+    """[N,D] or [N,K,D] float32: the rows of a case's file at its scored moments."""
+    where, features_WxKxD, time_W = _read(folder, case.id)
+    if features_WxKxD.ndim < 2 or time_W.shape != features_WxKxD.shape[:1] or not len(time_W):
+        raise ValueError(
+            f"{where}: features {features_WxKxD.shape}, time {time_W.shape}; give [N,D] or [N,K,D] and [N]"
+        )
+    row_N = np.abs(time_W[None] - case.times_N[:, None]).argmin(1)
+    gap_N = np.abs(time_W[row_N] - case.times_N)
+    if gap_N.max() > NEAR_S:
+        late = float(case.times_N[gap_N.argmax()])
+        raise ValueError(f"{where}: no feature within {NEAR_S:g} s of the scored moment at {late:g} s; compute it")
+    rows = features_WxKxD[row_N].reshape(len(row_N), -1, features_WxKxD.shape[-1]).astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{where}: features that are not finite; compute them again")
+    return rows.mean(1) if kind == "pooled" else rows
+
+
+def _read(folder: str, case: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """(file, features [W,...], time [W])."""
+    names = [storage.as_path(folder) / f"{case}{suffix}" for suffix in SUFFIXES.values()]
+    path = next((path for path in names if path.exists()), None)
+    if path is None:
+        raise ValueError(f"{names[0]}: no such file; --features needs a file for every case")
+    where = os.fspath(path)
+    if where.endswith(SUFFIXES["npz"]):
+        arrays = _plain(path)
+        if "metadata" not in arrays:
+            if not {"features", "time"} <= arrays.keys():
+                raise ValueError(f"{where}: holds {', '.join(sorted(arrays))}; it must hold features and time")
+            return where, arrays["features"], np.asarray(arrays["time"], np.float64)
+    found = read_features(path)
+    return where, found.features, found.time_s[:, -1]
+
+
+def _plain(path: Any) -> dict[str, np.ndarray]:
+    try:
+        with np.load(os.fspath(path), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # np.load raises whatever the damaged bytes lead it to
+        raise ValueError(f"{os.fspath(path)}: not a sound npz ({error}); write it again") from error

@@ -1,0 +1,174 @@
+"""Trains the heads of a sweep on cached features, in an order that depends on seed and step alone.
+
+A step's rows are a pure function of its number, so a sweep that was interrupted goes on with the same rows.
+Letters: B rows of a step, N moments of a video, H heads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from surgmotion_jax import storage
+from surgmotion_jax.checkpoints.tree import leaves_by_path, nest
+from surgmotion_jax.evaluate.adamw import Moments
+from surgmotion_jax.evaluate.config import SweepConfig
+from surgmotion_jax.evaluate.feature_cache import Features
+from surgmotion_jax.evaluate.feature_files import to_npz
+from surgmotion_jax.evaluate.heads import Head
+from surgmotion_jax.evaluate.heads_of_tasks import as_head_input
+from surgmotion_jax.evaluate.sweep import Batch, HeadState, Sweep, SweepSettings
+from surgmotion_jax.evaluate.targets import Objective
+from surgmotion_jax.evaluate.tasks.families import Truths
+from surgmotion_jax.evaluate.windows_of_cases import Position, padded, prefetched
+from surgmotion_jax.parallel.mesh import MeshLayout
+
+STATE_FILE, HEADS_FILE = "sweep.npz", "heads.npz"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Moments to learn from, with their features and truth."""
+
+    positions: tuple[Position, ...]
+    features: Features
+    truths: Truths
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a sweep by step. For temporal heads a row is a whole video, for others a moment."""
+
+    data: TrainingSet
+    head: str
+    batch: int
+    seed: int
+
+    @property
+    def items(self) -> tuple[tuple[Position, ...], ...]:
+        """What a row is made of."""
+        if self.head != "temporal":
+            return tuple((position,) for position in self.data.positions)
+        videos: dict[int, list[Position]] = {}
+        for position in self.data.positions:
+            videos.setdefault(position.case, []).append(position)
+        return tuple(map(tuple, videos.values()))
+
+    @property
+    def of_epoch(self) -> int:
+        """Steps in which every row is seen once."""
+        return -(-len(self.items) // self.batch)
+
+    def from_step(self, start: int, steps: int) -> Iterator[Batch]:
+        """Batches number `start` to `steps - 1`."""
+        items = self.items
+        longest = max(map(len, items))
+        for step in range(start, steps):
+            epoch, number = divmod(step, self.of_epoch)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(items))
+            rows = order[number * self.batch : (number + 1) * self.batch]
+            chosen = [items[row] for row in rows]
+            yield self._videos(chosen, longest) if self.head == "temporal" else self._moments([c[0] for c in chosen])
+
+    def _moments(self, positions: list[Position]) -> Batch:
+        truth = self.data.truths.rows(positions)
+        rows = padded(self.data.features.rows(positions), self.batch)
+        target, mask = (padded(truth[name], self.batch) for name in ("label", "mask"))
+        return Batch(as_head_input(self.head, rows), as_target(target), mask)
+
+    def _videos(self, videos: list[tuple[Position, ...]], longest: int) -> Batch:
+        features, target, mask = [], [], []
+        for positions in videos:
+            truth = self.data.truths.rows(positions)
+            features.append(padded(self.data.features.rows(positions), longest))
+            target.append(padded(truth["label"], longest))
+            mask.append(padded(truth["mask"], longest))
+        stacked = [padded(np.stack(parts), self.batch) for parts in (features, target, mask)]
+        return Batch(stacked[0], as_target(stacked[1]), stacked[2], stacked[2])
+
+
+def as_target(label: np.ndarray) -> np.ndarray:
+    """In the 32-bit types that the heads compute with."""
+    return label.astype(np.float32 if label.dtype.kind == "f" else np.int32)
+
+
+def train_heads(
+    head: Head,
+    objective: Objective,
+    batches: Batches,
+    settings: SweepConfig,
+    layout: MeshLayout,
+    folder: storage.PathLike,
+    say: Say,
+) -> dict[str, Any]:
+    """Parameters of every head, with a leading axis [H], trained or, where that was done before, read back.
+
+    Writes `heads.npz` at the end and `sweep.npz` on the way, from which a repeated call goes on. Raises ValueError
+    for a damaged file, and as the sweep does.
+    """
+    place = storage.as_path(folder)
+    if (place / HEADS_FILE).exists():
+        return load_tree(place / HEADS_FILE)[0]
+    steps = settings.epochs * batches.of_epoch
+    saved, notes = load_tree(place / STATE_FILE) if (place / STATE_FILE).exists() else (None, {})
+    sweep = Sweep(
+        head,
+        objective,
+        SweepSettings(
+            steps=steps,
+            grid=settings.grid,
+            seed=settings.seed,
+            strategy=notes.get("strategy", settings.strategy),
+            budget=int(settings.memory_gb * 1e9),
+        ),
+        layout,
+    )
+    plan = sweep.prepare(next(batches.from_step(0, 1)))
+    # The measured choice is kept, since the two ways round differently.
+    notes = {"strategy": notes.get("strategy", "loop" if plan.group == 1 else "vmap")}
+    say(f"{plan.text()}\n{steps} steps of {batches.batch}, {len(batches.items)} training rows")
+    groups = sweep.init() if saved is None else sweep.grouped(state_of(saved))
+    start = int(groups[0].step[0])
+    if saved is None and settings.strategy == "auto":
+        save_tree(place / STATE_FILE, sweep.stacked(groups), notes)
+    for done, batch in enumerate(prefetched(batches.from_step(start, steps), 2), start + 1):
+        groups, loss_H = sweep.step(groups, batch)
+        if done % settings.save_every == 0 and done < steps:
+            save_tree(place / STATE_FILE, sweep.stacked(groups), notes)
+            say(f"step {done}/{steps}, loss {np.asarray(loss_H).min():.4g} to {np.asarray(loss_H).max():.4g}")
+    params = jax.tree.map(np.asarray, sweep.stacked(groups).params)
+    save_tree(place / HEADS_FILE, params, notes)
+    (place / STATE_FILE).unlink(missing_ok=True)
+    return dict(params)
+
+
+def state_of(tree: Mapping[str, Any]) -> HeadState:
+    """The state from the nested dict that a file holds."""
+    return HeadState(tree["params"], Moments(tree["moments"]["mean"], tree["moments"]["square"]), tree["step"])
+
+
+def save_tree(path: storage.PathLike, tree: Any, notes: Mapping[str, Any]) -> None:
+    """A tree of arrays and a few JSON values as an npz; the same bytes for the same values."""
+    arrays = {name: np.asarray(leaf) for name, leaf in leaves_by_path(tree).items()}
+    storage.write_bytes_atomic(path, to_npz({**arrays, "notes": np.array(json.dumps(notes, sort_keys=True))}))
+
+
+def load_tree(path: storage.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`save_tree`'s values. Raises ValueError naming a file that is not one."""
+    place = storage.as_path(path)
+    try:
+        with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return nest({name: a for name, a in arrays.items() if name != "notes"}), json.loads(str(arrays["notes"]))
+    except FileNotFoundError:
+        raise ValueError(f"{place}: no such file; name the workdir of a finished evaluation") from None
+    except Exception as error:  # np.load raises whatever the damaged bytes lead it to
+        raise ValueError(f"{place}: not a sound file of heads ({error}); delete it and repeat the command") from error

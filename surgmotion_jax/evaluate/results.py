@@ -1,0 +1,123 @@
+"""What an evaluation leaves behind: `results.json`, `predictions.csv`, `run.json`.
+
+Results depend on data, weights and config alone, so that a repeated run writes the same bytes; when and where it ran
+is in `run.json`. `predictions.csv` has a row for each scored moment, from which every number can be computed again.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from surgmotion_jax import storage
+from surgmotion_jax.evaluate.tasks.task import Scored, Table
+
+RESULTS_FILE, PREDICTIONS_FILE, RUN_FILE, CONFIG_FILE = "results.json", "predictions.csv", "run.json", "config.json"
+SCHEMA_VERSION = 1
+KEYS = ("case", "time")  # the first columns of predictions.csv
+
+
+def scored_json(scored: Scored) -> dict[str, Any]:
+    """Results and what is undefined, as plain JSON values."""
+    rows = []
+    for result in scored.results:
+        fields = json.loads(result.to_json())
+        del fields["task"], fields["schema_version"]
+        rows.append(fields)
+    return {"results": rows, "undefined": [dict(entry) for entry in scored.undefined]}
+
+
+def write_results(workdir: storage.PathLike, fields: Mapping[str, Any]) -> None:
+    """Writes `results.json`. Raises ValueError for a number that is not finite."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **fields}, indent=1, sort_keys=True, allow_nan=False)
+    storage.write_text_atomic(storage.as_path(workdir) / RESULTS_FILE, text + "\n")
+
+
+def read_results(workdir: storage.PathLike) -> dict[str, Any]:
+    """`results.json` of a finished evaluation. Raises ValueError where there is none, or of another schema."""
+    path = storage.as_path(workdir) / RESULTS_FILE
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; name the workdir of a finished surgmotion evaluate")
+    fields = storage.read_json(path)
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path}: schema_version {version!r}, this version reads {SCHEMA_VERSION}; evaluate again")
+    return dict(fields)
+
+
+def write_predictions(
+    workdir: storage.PathLike, cases: Sequence[str], times: Sequence[np.ndarray], tables: Sequence[Table]
+) -> str:
+    """Writes `predictions.csv` and returns its sha256."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = list(tables[0])
+    writer.writerow([*KEYS, *names])
+    for case, times_N, table in zip(cases, times, tables, strict=True):
+        for row, time in enumerate(times_N.tolist()):
+            writer.writerow([case, repr(time), *(_text(table[name][row]) for name in names)])
+    data = out.getvalue().encode()
+    storage.write_bytes_atomic(storage.as_path(workdir) / PREDICTIONS_FILE, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_predictions(workdir: storage.PathLike) -> dict[str, Table]:
+    """Tables by case, in file order, with the column `time`; text columns stay text.
+
+    Raises ValueError naming file and line for a row that does not fit its header, or a moment that comes twice.
+    """
+    path = storage.as_path(workdir) / PREDICTIONS_FILE
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; name the workdir of a finished surgmotion evaluate")
+    reader = csv.reader(io.StringIO(path.read_text(), newline=""))
+    header = next(reader, [])
+    if tuple(header[:2]) != KEYS:
+        raise ValueError(f"{path}:1: columns {', '.join(header[:4])}; the first must be {', '.join(KEYS)}")
+    rows: dict[str, list[list[str]]] = {}
+    for row in reader:
+        if len(row) != len(header):
+            raise ValueError(f"{path}:{reader.line_num}: {len(row)} cells, the header has {len(header)}")
+        rows.setdefault(row[0], []).append(row[1:])
+    tables = {case: _table(header[1:], values) for case, values in rows.items()}
+    for case, table in tables.items():
+        if len(np.unique(table["time"])) != len(table["time"]):
+            raise ValueError(f"{path}: case {case!r} has a moment twice; evaluate again")
+    return tables
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    columns: Table = {}
+    for name, cells in zip(names, zip(*rows, strict=True), strict=True):
+        try:
+            columns[name] = np.array([float(cell) for cell in cells])
+        except ValueError:
+            columns[name] = np.array(cells, dtype=object)
+    return columns
+
+
+def _text(value: Any) -> str:
+    """The shortest text that reads back as the same number."""
+    if isinstance(value, np.float32 | np.float16):
+        return str(value)
+    return repr(value.item()) if isinstance(value, np.generic) else str(value)
+
+
+def result_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a `results.json` value."""
+    return list(fields["chosen"]["results"])
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses and tuples as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_json(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(part) for key, part in value.items()}
+    return [as_json(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,125 @@
+"""What a task family is.
+
+A head's predictions become a table a case, with a row for each scored moment; every number is computed from these
+tables alone. They are what `predictions.csv` holds, so results can be recomputed, and two runs compared, from files.
+
+Letters: B rows of a batch, N moments of a case, V cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from surgmotion_jax.evaluate.config import ReportConfig
+from surgmotion_jax.evaluate.metrics.bootstrap import Statistic, interval
+from surgmotion_jax.evaluate.targets import Objective
+from surgmotion_jax.records import Result
+
+Table = dict[str, np.ndarray]
+"""Columns of a case, [N] each."""
+
+Truth = dict[str, np.ndarray]
+"""What is known of B moments: `label`, `mask` (what of it counts), and what else a family needs; batch axis first."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of an evaluation as a function of the cases drawn."""
+
+    name: str
+    convention: str  # how it is defined
+    statistic: Statistic  # from numbers of cases, with repeats, to the value; NaN where it is undefined
+    higher: bool = True  # whether more is better
+    why: str = "no case defines it"  # why it is undefined, where it is
+
+
+class Task(Protocol):
+    """A family's definitions, for one benchmark."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def choice(self) -> tuple[str, str]:
+        """Name and convention of the measure by which a head is chosen on validation cases."""
+
+    def objective(self, truth: Truth, class_weights: str) -> Objective:
+        """What heads are trained towards, from the truth of all training moments (dense: of some)."""
+
+    def columns(self, prediction: np.ndarray, truth: Truth) -> Table:
+        """Rows of the table, [B] a column, from `Objective.predict`'s value and the truth of the same moments."""
+
+    def measures(self, tables: Sequence[Table]) -> list[Measure]:
+        """Every number that is reported, from the tables of V cases. Raises ValueError for none."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The numbers of one head, and those that the data leave undefined, each with the reason."""
+
+    results: tuple[Result, ...]
+    undefined: tuple[dict[str, str], ...]
+
+
+def score(task: str, measures: Sequence[Measure], cases: int, report: ReportConfig | None) -> Scored:
+    """Values with bootstrap intervals over cases; without a `report`, or for a single case, there is no interval."""
+    found, undefined = [], []
+    for measure in measures:
+        value = measure.statistic(np.arange(cases))
+        if not math.isfinite(value):
+            undefined.append({"metric": measure.name, "convention": measure.convention, "why": measure.why})
+            continue
+        bounds = None if report is None else _interval(measure.statistic, cases, report)
+        found.append(Result(task, measure.name, value, bounds, measure.convention))
+    return Scored(tuple(found), tuple(undefined))
+
+
+def _interval(statistic: Statistic, cases: int, report: ReportConfig) -> tuple[float, float] | None:
+    return interval(
+        statistic, cases, resamples=report.resamples, level=report.level, method=report.method, seed=report.seed
+    )
+
+
+def value_of(measures: Sequence[Measure], chosen: tuple[str, str], cases: int) -> tuple[float, bool]:
+    """The value of the measure of that name and convention over all cases, and whether more of it is better."""
+    measure = next(m for m in measures if (m.name, m.convention) == chosen)
+    return measure.statistic(np.arange(cases)), measure.higher
+
+
+def mean_over(value_V: Sequence[float]) -> Statistic:
+    """The mean of the cases drawn, those without a value left out; NaN without any."""
+    values = np.asarray(value_V, np.float64)
+
+    def statistic(rows: np.ndarray) -> float:
+        drawn = values[rows]
+        known = drawn[np.isfinite(drawn)]
+        return float(known.mean()) if known.size else float("nan")
+
+    return statistic
+
+
+def ratio_over(total_V: Sequence[float], count_V: Sequence[float], transform: Callable[[float], float]) -> Statistic:
+    """`transform` of the sum of totals divided by the sum of counts of the cases drawn; NaN where nothing counts."""
+    totals, counts = np.asarray(total_V, np.float64), np.asarray(count_V, np.float64)
+
+    def statistic(rows: np.ndarray) -> float:
+        count = counts[rows].sum()
+        return transform(float(totals[rows].sum() / count)) if count else float("nan")
+
+    return statistic
+
+
+def require_tables(tables: Sequence[Table]) -> None:
+    """Raises ValueError where nothing was scored."""
+    if not tables or not sum(len(next(iter(table.values()))) for table in tables):
+        raise ValueError("no scored moment in any case; give a data set with labelled test cases")
+
+
+def concatenated(truths: Sequence[Mapping[str, Any]]) -> Truth:
+    """Truth of several batches as one."""
+    return {name: np.concatenate([truth[name] for truth in truths]) for name in truths[0]}

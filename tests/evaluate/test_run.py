@@ -1,0 +1,263 @@
+"""A whole evaluation: interrupted anywhere it ends the same, and test labels have no part in the choice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from surgmotion_jax.evaluate import run as running
+from surgmotion_jax.evaluate.cohort import drawn, read_cohort, read_test_cases
+from surgmotion_jax.evaluate.external import ExternalFeatures
+from surgmotion_jax.evaluate.feature_cache import ComputedFeatures, Encoding, Wanted
+from surgmotion_jax.evaluate.feature_files import to_npz
+from surgmotion_jax.evaluate.results import read_predictions
+from surgmotion_jax.evaluate.run import Source, evaluate
+from surgmotion_jax.evaluate.windows_of_cases import in_order
+from tests.benchmarks.simulated import make
+from tests.evaluate.encoders import small_encoder
+from tests.evaluate.evaluations import SMALL, changed, cholec80, read, relabel
+
+NEAREST = changed(SMALL, probe={"head": "knn"})  # nothing to compile
+KEPT = ("results.json", "predictions.csv", "choice.json", "heads.npz", "config.json")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return cholec80(tmp_path_factory.mktemp("set") / "set")
+
+
+@pytest.fixture(scope="module")
+def source():
+    return Source(small_encoder())
+
+
+@pytest.fixture(scope="module")
+def finished(root, source, tmp_path_factory):
+    """A whole run: its folder, and what it said."""
+    said: list[str] = []
+    workdir = tmp_path_factory.mktemp("whole")
+    evaluate(SMALL, source, str(root), workdir, say=said.append)
+    return workdir, said
+
+
+def files(workdir):
+    return {name: (workdir / name).read_bytes() for name in KEPT}
+
+
+def test_results_say_what_was_scored_how_and_by_which_head(finished, root):
+    workdir, _ = finished
+    fields = read(workdir / "results.json")
+    assert fields["cases"] == {
+        "train": ["video02", "video04"],
+        "val": ["video01"],
+        "test": ["video41", "video42", "video43"],
+    }
+    assert fields["training_moments"] == 16
+    metrics = {(row["metric"], row["convention"]) for row in fields["chosen"]["results"]}
+    assert ("f1", "mean over videos; classes present in the ground truth") in metrics
+    assert all(row["interval"][0] <= row["interval"][1] for row in fields["chosen"]["results"])
+    assert "not a result" in fields["oracle"]["note"]
+    assert len(fields["candidates"]) == 2
+    best = max(fields["candidates"], key=lambda row: row["val"])
+    assert fields["chosen"]["name"] == best["name"]
+    assert fields["encoder"]["digest"] == f"{0:064x}"
+    assert str(root) not in json.dumps(fields)
+
+
+def test_every_case_and_second_is_predicted_exactly_once(finished):
+    tables = read_predictions(finished[0])
+    assert list(tables) == ["video41", "video42", "video43"]
+    for table in tables.values():
+        assert table["time"].tolist() == list(range(8))
+
+
+class Stopped(Exception):
+    """What interrupts a run here."""
+
+
+def stop_and_repeat(source, root, workdir, moments):
+    """Runs that each end at a message, then one that ends by itself."""
+    for moment in moments:
+        left = moment
+
+        def say(text):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            evaluate(SMALL, source, str(root), workdir, say=say)
+    evaluate(SMALL, source, str(root), workdir)
+
+
+def test_interrupted_and_repeated_it_ends_the_same(finished, root, source, tmp_path):
+    """In the features, in the sweep after a first update, and after the choice."""
+    whole, said = finished
+    moments = [1, next(n for n, text in enumerate(said) if text.startswith("step 2/")), len(said) - 1]
+    for moment in moments:
+        stop_and_repeat(source, root, tmp_path / str(moment), [moment])
+        assert files(tmp_path / str(moment)) == files(whole)
+        assert not (tmp_path / str(moment) / "sweep.npz").exists()
+
+
+@pytest.mark.slow
+def test_interrupted_at_every_message_in_turn_it_ends_the_same(finished, root, source, tmp_path):
+    whole, said = finished
+    assert len(said) >= 10
+    for moment in range(len(said)):
+        stop_and_repeat(source, root, tmp_path / str(moment), [moment, 2] if moment % 3 == 0 else [moment])
+        assert files(tmp_path / str(moment)) == files(whole)
+
+
+def test_a_finished_evaluation_is_left_as_it_is(finished, root, source):
+    before, said = files(finished[0]), []
+    fields = evaluate(SMALL, source, str(root), finished[0], say=said.append)
+    assert said == ["this evaluation is finished"]
+    assert files(finished[0]) == before
+    assert fields == read(finished[0] / "results.json")
+
+
+def test_test_labels_cannot_change_the_choice(finished, root, source, tmp_path):
+    other = tmp_path / "set"
+    shutil.copytree(root, other)
+    for name in ("video41", "video42", "video43"):
+        relabel(other, name, "GallbladderRetraction")
+    evaluate(SMALL, source, str(other), tmp_path / "run")
+    for name in ("choice.json", "heads.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished[0] / name).read_bytes()
+    assert (tmp_path / "run" / "results.json").read_bytes() != (finished[0] / "results.json").read_bytes()
+
+
+def test_test_labels_are_read_only_when_the_choice_is_on_disk(root, source, tmp_path, monkeypatch):
+    cohort = read_cohort(SMALL.data, str(root))
+    assert all(not (case.labels or case.masks or case.depths) for case in cohort.test)
+    assert not any(case.labels for case in cohort.contents.cases["test"])
+    seen = []
+
+    def asked(*arguments):
+        seen.append((tmp_path / "choice.json").exists())
+        return read_test_cases(*arguments)
+
+    monkeypatch.setattr(running, "read_test_cases", asked)
+    evaluate(NEAREST, source, str(root), tmp_path)
+    assert seen == [True]
+
+
+def test_a_workdir_of_another_evaluation_is_refused(finished, root, source):
+    with pytest.raises(ValueError, match=r"holds another evaluation:\n  evaluation.config.sweep.epochs: 2 in the"):
+        evaluate(changed(SMALL, sweep={"epochs": 3}), source, str(root), finished[0])
+    with pytest.raises(ValueError, match="evaluation.encoder.digest"):
+        evaluate(SMALL, Source(small_encoder(1)), str(root), finished[0])
+
+
+def test_one_test_case_has_no_interval_and_says_so(source, tmp_path):
+    root = cholec80(tmp_path / "set", cases=3)
+    fields = evaluate(changed(NEAREST, data={"train_windows": 5}), source, str(root), tmp_path / "run")
+    assert all(row["interval"] is None for row in fields["chosen"]["results"])
+    assert "one test case: no confidence interval can be given" in fields["notes"]
+    assert fields["training_moments"] == 5
+
+
+def test_classes_that_never_occur_in_training_are_named(source, root, tmp_path):
+    other = tmp_path / "set"
+    shutil.copytree(root, other)
+    for name in ("video02", "video04"):
+        relabel(other, name, "Preparation")
+    fields = evaluate(NEAREST, source, str(other), tmp_path / "run")
+    assert any("6 of 7 classes never occur in training" in note for note in fields["notes"])
+
+
+def test_a_saved_probe_is_scored_as_it_was(finished, root, source, tmp_path):
+    fields = evaluate(SMALL, source, str(root), tmp_path, probe=str(finished[0]))
+    assert fields["chosen"]["results"] == read(finished[0] / "results.json")["chosen"]["results"]
+    assert len(fields["candidates"]) == 1
+    with pytest.raises(ValueError, match=r"no choice.json; --probe names the workdir of a finished"):
+        evaluate(SMALL, source, str(root), tmp_path / "other", probe=str(tmp_path / "nothing"))
+    wide = changed(SMALL, probe={"head": "temporal"})
+    with pytest.raises(ValueError, match="its heads do not fit this encoder and config"):
+        evaluate(wide, source, str(root), tmp_path / "wide", probe=str(finished[0]))
+
+
+@pytest.mark.slow
+def test_without_a_cache_the_results_are_the_same(finished, root, source, tmp_path):
+    fields = evaluate(changed(SMALL, cache={"kind": "none"}), source, str(root), tmp_path)
+    assert fields["chosen"] == read(finished[0] / "results.json")["chosen"]
+    assert not (tmp_path / "features").exists()
+
+
+def test_neighbours_are_chosen_like_heads(root, source, tmp_path):
+    fields = evaluate(NEAREST, source, str(root), tmp_path)
+    assert [row["name"] for row in fields["candidates"]] == ["k=5", "k=10", "k=16"]
+    with pytest.raises(ValueError, match="nothing to load for probe.head=knn"):
+        evaluate(NEAREST, source, str(root), tmp_path / "o", probe=str(tmp_path))
+
+
+def test_features_of_another_encoder_are_scored_alike(finished, root, source, tmp_path):
+    cohort = read_cohort(SMALL.data, str(root))
+    cases = [*cohort.train, *cohort.val, *cohort.test]
+    rows = ComputedFeatures(cases, Encoding(source.encoder, Wanted("pooled"), SMALL.data, SMALL.cache))
+    for number, case in enumerate(cases):
+        features = rows.rows([p for p in in_order(cases) if p.case == number])
+        arrays = {"features": features[::-1], "time": case.times_N[::-1]}  # in any order
+        (tmp_path / f"{case.id}.npz").write_bytes(to_npz(arrays))
+    fields = evaluate(SMALL, Source(features=str(tmp_path)), str(root), tmp_path / "run")
+    ours = read(finished[0] / "results.json")["chosen"]["results"]
+    for row, own in zip(fields["chosen"]["results"], ours, strict=True):
+        assert row["value"] == pytest.approx(own["value"], abs=1e-6)
+    (tmp_path / "video41.npz").write_bytes(to_npz({"features": features, "time": case.times_N + 3}))
+    with pytest.raises(ValueError, match=r"video41.npz: no feature within 0.5 s of the scored moment at 0 s"):
+        ExternalFeatures(str(tmp_path), cases, "pooled")
+    (tmp_path / "video41.npz").write_bytes(to_npz({"features": features}))
+    with pytest.raises(ValueError, match=r"video41.npz: holds features; it must hold features and time"):
+        ExternalFeatures(str(tmp_path), cases, "pooled")
+    (tmp_path / "video41.npz").unlink()
+    with pytest.raises(ValueError, match=r"video41.npz: no such file; --features needs a file for every case"):
+        ExternalFeatures(str(tmp_path), cases, "pooled")
+    with pytest.raises(ValueError, match="dense heads need --checkpoint"):
+        ExternalFeatures(str(tmp_path), cases, "layers")
+
+
+def test_a_larger_fraction_of_training_cases_holds_every_smaller_one(root):
+    cases = read_cohort(SMALL.data, str(root)).train * 1
+    assert [len(drawn(cases, f, 0)) for f in (0.01, 0.5, 0.51, 1.0)] == [1, 1, 2, 2]
+    assert {len({case.id for case in drawn(cases, 0.5, seed)}) for seed in range(4)} == {1}
+    assert len({drawn(cases, 0.5, seed)[0].id for seed in range(8)}) == 2
+
+
+def test_a_root_without_one_of_the_splits_is_refused(root, source, tmp_path):
+    other = tmp_path / "set"
+    shutil.copytree(root, other)
+    (other / "phase_annotations" / "video01-phase.txt").unlink()
+    with pytest.raises(ValueError, match="has no scored moment in val; a head is trained, chosen and reported on"):
+        evaluate(SMALL, source, str(other), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "head", "cases"),
+    [
+        ("cholec80", "attentive", 6),
+        ("cholec80", "temporal", 6),
+        ("surgicalactions160", "linear", 64),
+        ("cholect50", "linear", 6),
+        ("cholect50", "temporal", 6),
+        ("jigsaws", "linear", 12),
+        ("jigsaws", "knn", 12),
+        ("polyp_segmentation", "dense", 12),
+        ("c3vd", "dense", 6),
+    ],
+)
+def test_every_family_runs_and_runs_again_to_the_same_bytes(tmp_path, source, name, head, cases):
+    root = make(name, tmp_path / "set", cases, 4.0, fps=3)
+    dense = head == "dense"
+    config = changed(
+        SMALL, data={"benchmark": name, "frames": 1 if dense else 2}, probe={"head": head, "layers": (0, 1) * dense}
+    )
+    fields = evaluate(config, source, str(root), tmp_path / "one")
+    evaluate(config, source, str(root), tmp_path / "two")
+    assert (tmp_path / "one" / "results.json").read_bytes() == (tmp_path / "two" / "results.json").read_bytes()
+    assert all(np.isfinite(row["value"]) for row in fields["chosen"]["results"])

@@ -1,0 +1,340 @@
+"""A sweep trains every head as if it were alone, on one device or many, in any groups."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from surgmotion_jax.evaluate import sweep_program, targets
+from surgmotion_jax.evaluate.adamw import cosine
+from surgmotion_jax.evaluate.heads import LinearConfig, make_head
+from surgmotion_jax.evaluate.sweep import Batch, Grid, Sweep, SweepSettings
+from surgmotion_jax.evaluate.sweep_program import HeadState
+from surgmotion_jax.models import attention, config, probe, transformer
+from surgmotion_jax.models.probe import ProbeConfig
+from surgmotion_jax.parallel.config import ParallelConfig
+from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+
+CLASSES = ("cut", "clip", "clean")
+TWO_BY_TWO = Grid((1e-2, 1e-3), (0.01, 0.8))
+ATTENTIVE = ProbeConfig(width=12, outputs=3, depth=2, heads=2, mlp=16)
+
+
+def devices(count):
+    return MeshLayout(make_mesh(ParallelConfig(), jax.devices()[:count]))
+
+
+def batch_of(rows=8, seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    features, label = rng.normal(size=(rows, 5, 12)).astype(dtype), rng.integers(0, 3, rows)
+    features[:, 0] += label[:, None]
+    return Batch(features, label, np.ones(rows, bool), rng.random((rows, 5)) < 0.8)
+
+
+def objective():
+    return targets.classification(np.repeat([0, 1, 2], [5, 3, 2]), CLASSES)
+
+
+def bare_sweep(count=1, grid=TWO_BY_TWO, **settings):
+    head = make_head("linear", LinearConfig(12, 3))
+    return Sweep(head, objective(), SweepSettings(20, grid, **{"strategy": "vmap"} | settings), devices(count))
+
+
+@functools.cache
+def linear_sweep(count=1, grid=TWO_BY_TWO, **settings):
+    """Prepared, and shared by the tests: a sweep holds programs, no heads."""
+    sweep = bare_sweep(count, grid, **settings)
+    return sweep, sweep.prepare(batch_of())
+
+
+def quick(head):
+    """The head with all its parameters drawn by one call: a tenth of the compilation."""
+    leaves, tree = jax.tree.flatten(jax.eval_shape(head.init, jax.random.key(0)))
+    ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def init(key):
+        parts = jnp.split(jax.random.normal(key, (ends[-1],), leaves[0].dtype) / 5, ends[:-1])
+        return tree.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+
+    return dataclasses.replace(head, init=init)
+
+
+def trained(sweep, steps=4, batch=batch_of):
+    losses = []
+    groups = sweep.train(sweep.init(), (batch(seed=i) for i in range(steps)), lambda n, loss_H: losses.append(loss_H))
+    return sweep.stacked(groups), np.stack(losses), groups
+
+
+def paths(tree):
+    return {jax.tree_util.keystr(k, simple=True, separator="/"): v for k, v in jax.tree.leaves_with_path(tree)}
+
+
+def without_key_biases(params):
+    """Adding one number to all keys changes no attention: the gradient is rounding noise, which Adam makes large."""
+    leaves = {k: np.array(v) for k, v in paths(params).items()}
+    leaves["cross/kv/bias"][..., 0, :, :] = 0
+    if "trunk/blocks/attn/qkv/bias" in leaves:
+        leaves["trunk/blocks/attn/qkv/bias"][..., 1, :, :] = 0
+    return leaves
+
+
+# ---- a head in a sweep is the head alone ----
+
+
+class Float64Numpy:
+    """`jax.numpy` in which float32 means float64: the models compute in float32 by design."""
+
+    float32 = jnp.float64
+
+    def __getattr__(self, name):
+        return getattr(jnp, name)
+
+
+@pytest.fixture
+def float64(monkeypatch):
+    for module in (attention, probe, transformer):
+        monkeypatch.setattr(module, "jnp", Float64Numpy())
+    monkeypatch.setattr(config, "DTYPES", ("float64",))
+    with jax.enable_x64(True):
+        yield
+
+
+def alone(head, goal, params, steps, lr, wd, batches):
+    """One head, trained with optax in a plain loop."""
+    optimizer = optax.inject_hyperparams(optax.adamw)(learning_rate=0.0, weight_decay=0.0)
+
+    @jax.jit
+    def step(params, state, batch, rate, decay):
+        def loss_of(p):
+            return goal.loss(head.apply(p, batch.features, batch.valid), batch.target, batch.mask)
+
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        state = state._replace(hyperparams={"learning_rate": rate, "weight_decay": decay})
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    runs, fresh = [], jax.jit(optimizer.init)
+    for rate, decay in zip(lr, wd, strict=True):
+        p, state, losses = params, fresh(params), []
+        for i, batch in enumerate(batches):
+            now = jnp.float64(rate * (1 + np.cos(np.pi * i / steps)) / 2)
+            p, state, loss = step(p, state, batch, now, jnp.float64(decay))
+            losses.append(float(loss))
+        runs.append((p, losses))
+    return runs
+
+
+@pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_twenty_steps_equal_heads_trained_one_by_one_in_float64(float64, depth):
+    head = quick(make_head("attentive", dataclasses.replace(ATTENTIVE, dtype="float64", depth=depth)))
+    goal, batches = objective(), [batch_of(seed=i, dtype=np.float64) for i in range(20)]
+    sweep = Sweep(head, goal, SweepSettings(20, TWO_BY_TWO, strategy="vmap"), devices(1))
+    assert sweep.prepare(batches[0]).group == 4
+    losses = []
+    start = sweep.init()
+    params = jax.tree.map(jnp.asarray, sweep.params_of(start, 0))
+    groups = sweep.train(start, batches, lambda n, loss_H: losses.append(loss_H))
+    assert losses[0].dtype == np.float64
+    assert len(set(np.round(losses[-1], 6))) == 4, "the heads must differ"
+    single = alone(head, goal, params, 20, *np.array(sweep.points).T, batches)
+    np.testing.assert_allclose(np.stack(losses).T, [losses for _, losses in single], rtol=0, atol=1e-8)
+    for number, (alone_params, _) in enumerate(single):
+        wanted = without_key_biases(alone_params)
+        for name, leaf in without_key_biases(sweep.params_of(groups, number)).items():
+            np.testing.assert_allclose(leaf, wanted[name], rtol=0, atol=1e-8, err_msg=name)
+
+
+def test_first_gradients_equal_in_float32():
+    """After one update the first moment is a tenth of the gradient."""
+    head, moments = quick(make_head("attentive", dataclasses.replace(ATTENTIVE, depth=1))), {}
+    for strategy, group in (("vmap", 4), ("loop", 1)):
+        settings = SweepSettings(20, TWO_BY_TWO, strategy=strategy, init="own")
+        sweep = Sweep(head, objective(), settings, devices(1))
+        assert sweep.prepare(batch_of()).group == group
+        groups, _ = sweep.step(sweep.init(), batch_of())
+        moments[strategy] = paths(sweep.stacked(groups).moments.mean)
+    largest = {name: np.abs(g).max() for name, g in moments["loop"].items()}
+    assert min(largest[n] for n in largest if not n.endswith("bias")) > 0, "every kernel must have a gradient"
+    for name, gradient in moments["vmap"].items():
+        atol = 1e-5 * max(largest.values())
+        np.testing.assert_allclose(gradient, moments["loop"][name], rtol=0, atol=atol, err_msg=name)
+        assert np.ptp(gradient, axis=0).max() > 0, "heads with parameters of their own have gradients of their own"
+
+
+def test_same_and_own_initial_parameters():
+    sweep, _ = linear_sweep()
+    other = copy.copy(sweep)
+    other.settings = dataclasses.replace(sweep.settings, init="own")
+    same, own = (s.stacked(s.init()) for s in (sweep, other))
+    assert np.ptp(same.params["kernel"], axis=0).max() == 0
+    assert np.ptp(own.params["kernel"], axis=0).min() > 0
+
+
+def test_the_rate_falls_by_a_cosine_to_zero():
+    rates = [float(cosine(jnp.int32(s), 10, jnp.float32(0.5))) for s in (0, 5, 10, 12)]
+    np.testing.assert_allclose(rates, [0.5, 0.25, 0, 0], atol=1e-7)
+
+
+def test_the_default_grid_is_the_released_one():
+    assert len(Grid().points) == 20
+    assert Grid().points[0] == (5e-3, 0.01)
+    assert Grid().points[5] == (3e-3, 0.1)
+
+
+# ---- rows, groups, devices ----
+
+
+def test_masked_rows_have_no_influence():
+    def filled(seed):
+        whole, other = batch_of(seed=seed), batch_of(seed=50)
+        keep = np.arange(8) < 6
+        features = np.where(keep[:, None, None], whole.features, other.features)
+        return Batch(features, np.where(keep, whole.target, 99), keep, whole.valid)
+
+    def emptied(seed):
+        batch = filled(seed)
+        return batch._replace(features=batch.features * batch.mask[:, None, None])
+
+    whole, some, none = (trained(linear_sweep()[0], batch=batch)[1] for batch in (batch_of, filled, emptied))
+    np.testing.assert_array_equal(some, none)
+    assert np.abs(whole - some).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("grid", "placement"), [(Grid((1e-2, 1e-3), (0.0, 0.1, 0.2, 0.3)), "heads"), (TWO_BY_TWO, "rows")], ids=str
+)
+def test_eight_devices_equal_one(grid, placement):
+    (one, _), (eight, plan) = linear_sweep(1, grid), linear_sweep(8, grid)
+    (wanted, wanted_losses, _), (found, losses, groups) = trained(one), trained(eight)
+    assert plan.placement == placement
+    kernel = groups[0].params["kernel"]
+    assert len(kernel.sharding.device_set) == 8
+    assert kernel.addressable_shards[0].data.shape[0] == (1 if placement == "heads" else 4)
+    np.testing.assert_allclose(losses, wanted_losses, rtol=0, atol=1e-6)
+    for name, leaf in paths(found).items():
+        np.testing.assert_allclose(leaf, paths(wanted)[name], rtol=0, atol=1e-6, err_msg=name)
+    for rows in (8, 5):
+        batch = batch_of(rows)
+        outputs = eight.outputs(groups, batch.features, batch.valid)
+        alone = one.outputs(one.grouped(found), batch.features, batch.valid)
+        np.testing.assert_allclose(outputs, alone, rtol=0, atol=1e-6)
+
+
+def test_a_state_saved_in_one_grouping_goes_on_in_another():
+    whole, losses, _ = trained(linear_sweep()[0], steps=4)
+    half, _, _ = trained(linear_sweep()[0], steps=2)
+    loop, plan = linear_sweep(strategy="loop")
+    assert plan.group == 1
+    groups = loop.grouped(jax.tree.map(np.asarray, half))
+    assert len(groups) == 4
+    later = []
+    groups = loop.train(groups, [batch_of(seed=i) for i in (2, 3)], lambda n, loss_H: later.append((n, loss_H)))
+    assert [n for n, _ in later] == [3, 4]
+    np.testing.assert_allclose([loss for _, loss in later], losses[2:], rtol=0, atol=1e-6)
+    for name, leaf in paths(loop.stacked(groups)).items():
+        np.testing.assert_allclose(leaf, paths(whole)[name], rtol=0, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(loop.params_of(groups, 2)["kernel"], loop.stacked(groups).params["kernel"][2])
+
+
+# ---- memory and speed ----
+
+
+def test_groups_are_as_large_as_the_memory_allows():
+    (_, whole), (_, alone) = linear_sweep(), linear_sweep(strategy="loop")
+    assert (whole.group, alone.group) == (4, 1)
+    assert whole.state_bytes == alone.state_bytes == 4 * (3 * (12 * 3 + 3) * 4 + 4)
+    assert whole.batch_bytes == 8 * 5 * 12 * 4 + 8 * 4 + 8 + 8 * 5
+    assert whole.working_bytes > alone.working_bytes
+    between = bare_sweep(budget=whole.total_bytes - 1).prepare(batch_of())
+    assert between.group == 2
+    assert between.total_bytes <= between.budget
+    with pytest.raises(ValueError, match=r"4 heads, 1 at a time, need .* a device, but .* are there: features"):
+        bare_sweep(strategy="loop", budget=alone.total_bytes - 1).prepare(batch_of())
+
+
+def test_the_plan_says_what_it_will_do():
+    plan = sweep_program.Plan(20, 5, "heads", 5, 2**30, 2**31, 3 * 2**30, 2**33, sweep_program.Timing(1.0, 4.0))
+    assert plan.head_bytes == 2**31 // 4 + 3 * 2**30
+    text = plan.text()
+    assert "20 heads, 5 at a time; devices: 5, sharing out heads" in text
+    assert "6.00 GiB of 8.00 GiB = features 1.00 GiB + parameters and moments 2.00 GiB" in text
+    assert "vmap 1 s, loop 4 s (0.25)" in text
+
+
+@pytest.mark.parametrize(("vmap_s", "loop_s", "group"), [(1.0, 2.0, 4), (2.0, 1.0, 1)])
+def test_auto_takes_the_faster(monkeypatch, vmap_s, loop_s, group):
+    def clock(work, program, calls, batch):
+        return lambda: vmap_s if program.group > 1 else loop_s
+
+    monkeypatch.setattr(sweep_program, "_clock", clock)
+    vmap, loop = (sweep._ready() for sweep in (linear_sweep()[0], linear_sweep(strategy="loop")[0]))
+    work = types.SimpleNamespace(heads=4)
+    plan = sweep_program.faster(work, vmap, loop, batch_of()).plan
+    assert (plan.group, plan.timing) == (group, (vmap_s, loop_s))
+
+
+def test_measuring_leaves_no_trace():
+    auto, plan = linear_sweep(strategy="auto")
+    assert min(plan.timing) > 0
+    assert (plan.group == 4) == (plan.timing.vmap_s <= plan.timing.loop_s)
+    (found, losses, _), (wanted, wanted_losses, _) = trained(auto), trained(linear_sweep()[0])
+    assert list(found.step) == list(wanted.step) == [4] * 4
+    np.testing.assert_allclose(losses, wanted_losses, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_measured_choice_is_not_slower_than_the_loop(capsys):
+    """Interleaved medians at three shapes of eight attentive heads, printed."""
+    for rows, tokens, width, depth in ((8, 16, 48, 2), (4, 64, 96, 2), (2, 196, 192, 4)):
+        head = make_head("attentive", ProbeConfig(width, 3, depth=depth, heads=3))
+        rng = np.random.default_rng(0)
+        features = rng.normal(size=(rows, tokens, width)).astype(np.float32)
+        batch = Batch(features, rng.integers(0, 3, rows), np.ones(rows, bool))
+        settings = SweepSettings(20, Grid((1e-2, 1e-3), (0.0, 0.1, 0.2, 0.3)))
+        plan = Sweep(quick(head), objective(), settings, devices(1)).prepare(batch)
+        with capsys.disabled():
+            print(f"\n{rows} x {tokens} tokens x {width}, {depth} layers, 8 heads: {plan.timing}, group {plan.group}")
+        assert min(plan.timing) == (plan.timing.loop_s if plan.group == 1 else plan.timing.vmap_s)
+
+
+# ---- what does not fit ----
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Grid((1e-3, 1e-3)), r"sweep.grid.learning_rates is \(0.001, 0.001\); give one or more distinct"),
+        (lambda: Grid((0.0,)), r"at a rate of 0 nothing is learnt"),
+        (lambda: Grid(weight_decays=(-0.1,)), r"sweep.grid.weight_decays is \(-0.1,\)"),
+        (lambda: SweepSettings(0), r"sweep.steps is 0; it must be at least 1"),
+        (lambda: SweepSettings(1, init="any"), r"sweep.init is 'any'; it must be one of same, own"),
+        (lambda: SweepSettings(1, strategy="map"), r"sweep.strategy is 'map'.* Did you mean 'vmap'"),
+        (lambda: SweepSettings(1, budget=-1), r"sweep.budget is -1"),
+        (lambda: bare_sweep().init(), r"call prepare with a batch first"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_batches_and_states_that_do_not_fit_are_refused():
+    sweep, _ = linear_sweep()
+    with pytest.raises(
+        ValueError, match=r"head 'linear' gives \(8, 3\).*'regression' with a mask \(8,\) takes \(8, 1\)"
+    ):
+        Sweep(sweep.head, targets.regression([1.0, 2.0]), sweep.settings, sweep.layout).prepare(batch_of())
+    groups = sweep.init()
+    with pytest.raises(ValueError, match=r"fill the last batch up to the same size"):
+        sweep.step(groups, batch_of(rows=7))
+    state = HeadState({}, None, np.zeros(3))
+    with pytest.raises(ValueError, match=r"the state holds 3 heads, the grid has 4"):
+        sweep.grouped(state)
