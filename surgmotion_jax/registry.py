@@ -18,10 +18,23 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "pretrain": Command("surgmotion_jax.commands.pretrain:main", "train an encoder on videos"),
     "report": Command("surgmotion_jax.commands.report:main", "write one HTML page about a pretraining workdir"),
+    "convert": Command("surgmotion_jax.commands.convert:main", "turn PyTorch weights into ours, and ours into theirs"),
+    "extract": Command("surgmotion_jax.commands.extract:main", "write the features of videos, window by window"),
+    "export": Command(
+        "surgmotion_jax.commands.export:main", "write an encoder as StableHLO, checked against the original"
+    ),
+    "simulate": Command("surgmotion_jax.commands.simulate:main", "write simulated surgery in the layout of a data set"),
+    "evaluate": Command("surgmotion_jax.commands.evaluate:main", "score a frozen encoder on a benchmark"),
+    "compare": Command("surgmotion_jax.commands.compare:main", "one table of evaluations, with intervals"),
+    "plan": Command("surgmotion_jax.commands.plan:main", "what a run would need of a TPU slice, without having one"),
     "doctor": Command("surgmotion_jax.commands.doctor:main", "show devices, versions, memory; check data"),
     "data preview": Command(
         "surgmotion_jax.commands.data_preview:main", "picture clips with field of view, saliency and masks"
     ),
+    "data check": Command(
+        "surgmotion_jax.commands.data_check:main", "look a benchmark over: counts, and what is wrong"
+    ),
+    "data build": Command("surgmotion_jax.commands.data_build:main", "store a benchmark as a TFDS data set"),
 }
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A part imports only parts of lower levels: those of one level know nothing of each other.
 LEVELS = (
-    ("storage",),
+    ("storage", "inert_pickle"),
     ("records", "config", "registry"),
     ("models",),
     ("parallel", "checkpoints", "data"),
-    ("pretrain", "report"),
+    ("benchmarks",),
+    ("pretrain", "report", "evaluate", "simulate"),
     ("commands", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
@@ -37,6 +39,8 @@ DOORS = {
     "ml_collections": ("config.py",),
     "fsspec": ("storage.py",),
     "tensorboardX": ("records.py",),
+    "tensorflow_datasets": ("data/tfds_source.py", "benchmarks/tfds_builder.py"),
+    "tifffile": ("benchmarks/depth_files.py", "simulate/layouts/scared.py"),
     "torch": (),
     "transformers": (),
     "tensorflow": (),
@@ -112,7 +116,8 @@ def test_config_dicts_stop_at_the_door():
 
 
 def test_config_files_import_the_door_and_config_classes_only():
-    allowed = ("ml_collections", "surgmotion_jax.config.", "surgmotion_jax.pretrain.config.", "surgmotion_jax.data.")
+    sections = tuple(f"surgmotion_jax.{part}.config." for part in ("pretrain", "evaluate"))
+    allowed = ("ml_collections", "surgmotion_jax.config.", "surgmotion_jax.data.", *sections)
     for file in (ROOT / "configs").rglob("*.py"):
         assert all(name.startswith(allowed) for name in imported_names(file.read_text())), file
 
@@ -146,6 +151,7 @@ print(len(names))
 
 IMPORT_LITTLE = """
 import sys
+import tomllib
 import surgmotion_jax.__main__
 assert surgmotion_jax.__main__.main(["--help"]) == 0
 print(sorted({"jax", "flax", "grain", "orbax", "av"} & set(sys.modules)))
@@ -186,8 +192,17 @@ def test_the_architecture_page_names_every_part_and_files_to_look_at():
     assert len(NAMED.findall(text)) > 20
 
 
-@pytest.mark.parametrize("script", ["launch/demo.sh", "launch/test.sh", ".ci/run"])
+SCRIPTS = ("launch/demo.sh", "launch/test.sh", "launch/local.sh", "launch/tpu_vm.sh", ".ci/run")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_say_what_they_do(script):
     done = subprocess.run(["bash", script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"usage: bash {script}")
     assert len((ROOT / script).read_text().splitlines()) <= 70
+
+
+def test_every_folder_of_the_package_is_installed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {".".join(m.parent.relative_to(ROOT).parts) for m in MODULES}
+    assert folders == {name for name in listed if not name.startswith("surgmotion_jax.configs")}

@@ -52,7 +52,7 @@ def test_a_pickle_that_runs_something_is_refused_and_does_not_run(tmp_path, prot
     pickle.loads(data)
     assert marker.is_dir(), "the attack of this test does not work"
     marker.rmdir()
-    with pytest.raises(BenchmarkError, match=r"labels.pickle: found the pickle names \w+.mkdir, .*do not load this file"):
+    with pytest.raises(BenchmarkError, match=r"labels.pickle: found the pickle names \w+.mkdir, .*do not load this"):
         load_plain(written(tmp_path, data))
     assert not marker.exists()
 
