@@ -64,6 +64,9 @@ def _start(path: str, leaf: Any) -> jax.Array:
     """Enqueues one leaf's partial digests, one row of two words a device of the leaf's mesh."""
     if np.dtype(leaf.dtype).kind == "c":
         raise ValueError(f"state leaf {path}: dtype {leaf.dtype} has no digest; store real and imaginary parts")
+    if isinstance(leaf, jax.Array) and leaf.sharding.memory_kind == "pinned_host":
+        # Arithmetic happens in device memory: an offloaded leaf visits it, one at a time.
+        leaf = jax.device_put(leaf, leaf.sharding.with_memory_kind("device"))
     if isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding):
         return _compiled(leaf.sharding.mesh, leaf.sharding.spec, leaf.shape)(leaf)
     if jax.process_count() > 1 and jax.process_index() > 0:

@@ -216,9 +216,7 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
         differences = [f"{name} minus {comparison.names[0]}" for name in comparison.names[1:]]
         body = rows_table(("metric", *comparison.names, *differences, "convention"), rows)
         sections.append(Section(comparison.title, body + "".join(map(sentence, comparison.notes))))
-    # The frame is shared with the page about a training run, and names that.
-    text = page("Comparison", ", ".join(comparisons[0].names), sections)
-    return text.replace("pretraining report", "evaluation report")
+    return page("Comparison", ", ".join(comparisons[0].names), sections, "evaluation report")
 
 
 def _difference(cell: Cell | None) -> str:

@@ -40,9 +40,7 @@ def write_page(workdir: storage.PathLike) -> None:
     ]
     encoder = fields["encoder"]
     subtitle = f"protocol {fields['protocol']}, recipe {fields['recipe']}; {encoder.get('name', plain(encoder))}"
-    text = page(str(fields["title"]), subtitle, sections)
-    # The frame is shared with the page about a training run, and names that.
-    text = text.replace("pretraining report", "evaluation report")
+    text = page(str(fields["title"]), subtitle, sections, "evaluation report")
     storage.write_text_atomic(storage.as_path(workdir) / REPORT_FILE, text)
 
 

@@ -108,12 +108,14 @@ class Session:
         from surgmotion_jax.checkpoints.store import CheckpointStore
         from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
         from surgmotion_jax.pretrain.placement import place
+        from surgmotion_jax.pretrain.step import resolve
 
         self.workdir, self.command, self.group = workdir, command, group
         self.config, self.mesh_table = place(config, jax.devices())
         self.first = jax.process_index() == 0
         self.initial: Any = None  # weights to start from; see plan_start
         self.layout = MeshLayout(make_mesh(self.config.parallel))
+        self.config = resolve(self.config, self.layout)
         self.store = CheckpointStore(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.keep_every)
 
     def run(self) -> int:
@@ -143,12 +145,14 @@ class Session:
         if self.store.latest() is None:
             return
         from surgmotion_jax.checkpoints.errors import CheckpointDamaged
+        from surgmotion_jax.pretrain.stored_config import with_later_fields
 
         try:
             manifest = self.store.read_manifest()
         except CheckpointDamaged:
             return  # restoring falls back to an earlier step, and checks that one's architecture
-        differing = door.difference(manifest.config, as_dict(self.config), (*RUN_SECTIONS, *RUN_FIELDS))
+        saved = with_later_fields(manifest.config)
+        differing = door.difference(saved, as_dict(self.config), (*RUN_SECTIONS, *RUN_FIELDS))
         if not differing:
             return
         listing = "\n  ".join(differing)

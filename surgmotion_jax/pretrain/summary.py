@@ -52,5 +52,6 @@ def summarise(
         f"{jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)",
         "memory": f"{bytes_per_device(state) / 1e9:.3f} GB state + {gradients / 1e9:.3f} GB gradients per device, "
         "before activations",
-        "precision": f"{model.dtype} compute, float32 state; attention {model.attention}; remat {model.remat}",
+        "precision": f"{model.dtype} compute, float32 state, {optim.moments_dtype} moments"
+        f"{' in host memory' if optim.offload else ''}; attention {model.attention}; remat {model.remat}",
     }

@@ -75,8 +75,8 @@ def anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
 
 
-def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """The whole document; section titles, page title and subtitle are escaped here."""
+def page(title: str, subtitle: str, sections: Sequence[Section], kind: str = "pretraining report") -> str:
+    """The whole document; section titles, page title, subtitle and kind are escaped here."""
     links = "".join(f'<a href="#{anchor(part.title)}">{escape(part.title)}</a>' for part in sections)
     body = "".join(
         f'<section id="{anchor(part.title)}"><h2>{escape(part.title)}</h2>\n{part.html}\n</section>\n'
@@ -87,8 +87,8 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)} · pretraining report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><p class="eyebrow">SurgMotion pretraining report</p><h1>{escape(title)}</h1>'
+        f"<title>{escape(title)} · {escape(kind)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<header><p class="eyebrow">SurgMotion {escape(kind)}</p><h1>{escape(title)}</h1>'
         f'<p class="subtitle">{escape(subtitle)}</p><nav aria-label="Sections">{links}</nav></header>\n'
         f"{body}</main>\n</body>\n</html>\n"
     )
