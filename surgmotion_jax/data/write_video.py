@@ -23,7 +23,7 @@ class VideoWriter:
     """A context manager that takes uint8 RGB frames at a steady rate and publishes an mp4 when it is left.
 
     The file is written beside its place and renamed once complete: left by an exception, or killed, it leaves
-    an earlier file as it was. The same frames give the same bytes (one encoder thread). Only local paths.
+    an earlier file as it was. The encoder does not always give the same bytes for the same frames. Only local paths.
 
       with VideoWriter("clip.mp4", fps=25) as writer:
           writer.add(frame_HxWx3)

@@ -226,7 +226,7 @@ def test_stage_two_starts_from_stage_one(ten_steps, run, tmp_path):
     assert run(tmp_path, f"--config.init.checkpoint={ten_steps}", "--config.run.stop_at_step=1", *longer) == 0
     first = losses(tmp_path, "heldout", "heldout/loss")
     assert first[0] != losses(ten_steps, "heldout", "heldout/loss")[0]
-    with pytest.raises(ValueError, match=r"trunk/blocks/.*in the checkpoint"):
+    with pytest.raises(ValueError, match=r"model.depth: 1 in the checkpoint, 2 requested"):
         run(tmp_path / "x", f"--config.init.checkpoint={ten_steps}", "--config.model.depth=2")
 
 

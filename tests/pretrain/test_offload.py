@@ -38,6 +38,7 @@ def offloaded():
     return two_steps(small_config(**LOW, **{"optim.offload": True}), layout_of(1, 2, 1))
 
 
+@pytest.mark.slow
 def test_offloading_changes_where_moments_are_and_nothing_else(offloaded):
     plain = two_steps(small_config(**LOW), layout_of(1, 2, 1))
     assert kinds((offloaded.moments.mu, offloaded.moments.nu)) == {HOST}
@@ -45,6 +46,7 @@ def test_offloading_changes_where_moments_are_and_nothing_else(offloaded):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(offloaded), jax.device_get(plain))
 
 
+@pytest.mark.slow
 def test_offloaded_moments_are_saved_with_their_precision_and_restored_to_the_host(offloaded, tmp_path):
     config = small_config(**LOW, **{"optim.offload": True})
     store = CheckpointStore(tmp_path, keep=1, keep_every=0)
