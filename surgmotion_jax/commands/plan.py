@@ -89,7 +89,7 @@ def run_sweep(config: PretrainConfig, topology: Topology, devices: Sequence[Any]
     """Several plans, the best first. Returns 1 if none fits."""
     from surgmotion_jax.pretrain.plan_sweep import label, sweep
 
-    print(f"the config itself: {label(config)}", flush=True)
+    print("the config itself first, then the candidates", flush=True)
     trials = sweep(config, topology, devices, given.mfu, given.compilations, lambda text: print(text, flush=True))
     for trial in trials:
         print(sweep_line(trial))
@@ -149,6 +149,8 @@ def _remedy_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
     for remedy in remedies(plan):
         enough = "then it fits" if remedy.enough else "not enough alone"
+        if "accumulate" in remedy.flags and plan.config.loss.diversity.weight:
+            enough += "; SFDR then sees one micro-batch at a time"
         yield "remedy", f"{remedy.flags}: saves about {gib(remedy.saves)}, {remedy.adds_s:+.3f} s a step; {enough}"
 
 
@@ -159,10 +161,11 @@ def _work_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         "operations",
         f"{flops.model / 1e12:.4g} TFLOP a step, {per_clip:.3f} a clip; {flops.recomputed / 1e12:.4g} more recomputed",
     )
+    how = " (estimated)" if plan.estimated else ""
     for t in plan.traffic:
         yield (
             "exchange",
-            f"{t.kind} along {', '.join(t.axes) or '(one device)'}: {t.count} a step, {t.bytes / 1e6:.1f} MB",
+            f"{t.kind} along {', '.join(t.axes) or '(one device)'}: {t.count} a step, {t.bytes / 1e6:.1f} MB{how}",
         )
     yield "step time", f"{plan.step_s:.3f} s at {mfu}; links alone {plan.link_s:.3f} s"
     yield "speed", f"{plan.clips_per_s:.1f} clips/s at {mfu}"

@@ -90,10 +90,11 @@ class Plan:
     compile_seconds: float  # 0: nothing was compiled
     memory: Memory
     flops: StepFlops
-    traffic: tuple[Traffic, ...]
+    traffic: tuple[Traffic, ...]  # of the compiled program, or what the rules imply
     findings: Findings  # of the compiled program
     mfu: float
     checkpoint_bytes: int
+    estimated: bool  # nothing was compiled, or what was compiled does not fit and so gave no program
 
     @property
     def fits(self) -> bool:
@@ -145,10 +146,12 @@ def abstract_layout(config: PretrainConfig, devices: int) -> MeshLayout:
 
 
 def decided(config: PretrainConfig, topology: Topology, devices: Sequence[Any]) -> PretrainConfig:
-    """The config with what it leaves to 'auto', mesh and attention, decided for the topology."""
+    """The config with what it leaves open decided for the topology: an 'auto' mesh or attention, a size of -1."""
     platform = devices[0].platform if topology.compiled else "gpu"
     placed, _ = place(plain(config), devices or (None,) * topology.devices, round(topology.usable_bytes))
-    return replace(config, parallel=placed.parallel, model=resolve_attention(config.model, platform))
+    data, fsdp, tensor = mesh_shape(placed.parallel, topology.devices)
+    parallel = replace(placed.parallel, data=data, fsdp=fsdp, tensor=tensor)
+    return replace(config, parallel=parallel, model=resolve_attention(config.model, platform))
 
 
 def plain(config: PretrainConfig) -> PretrainConfig:
@@ -232,7 +235,8 @@ def plan(
         layout, compiled = abstract_layout(config, topology.devices), None
         programs, state = check(config, layout)
     mesh = {name: int(size) for name, size in layout.mesh.shape.items()}
-    found: list[Collective] = collectives(compiled.text, mesh) if compiled and compiled.text else []
+    text = compiled.text if compiled else ""
+    found: list[Collective] = collectives(text, mesh) if text else []
     return Plan(
         topology=topology,
         mesh=mesh,
@@ -241,10 +245,11 @@ def plan(
         compile_seconds=compiled.seconds if compiled else 0.0,
         memory=memory_of(config, topology, layout, state, largest(programs), compiled),
         flops=step_flops(config, programs),
-        traffic=summed(found) if found else expected_traffic(config, state, mesh),
-        findings=study(config, layout, state, compiled.text if compiled else "", found),
+        traffic=summed(found) if text else expected_traffic(config, state, mesh),
+        findings=study(config, layout, state, text, found),
         mfu=mfu,
         checkpoint_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
+        estimated=not text,
     )
 
 

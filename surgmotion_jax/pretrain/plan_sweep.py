@@ -1,7 +1,8 @@
 """Several plans of one config: meshes, remat policies and clips a device, the most promising ones compiled.
 
-The global batch stays: fewer clips at a time means more micro-batches. Candidates are ordered by estimated time among
-those estimated to fit; each compilation corrects the memory estimate for the ones after it.
+The global batch stays: fewer clips at a time means more micro-batches, each of which SFDR then sees alone. Candidates
+are ordered by estimated time among those estimated to fit; each compilation corrects the memory estimate for the ones
+after it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def sweep(
     """
     first = plan(config, topology, devices, mfu, compile)
     trials, estimator = [_trial(first)], Estimator(first)
+    config = first.config  # with mesh and attention decided
     for number in range(most):
         tried = [_choices(t.plan.config) for t in trials]
         ahead = _fitting(estimator, (c for c in candidates(config, topology.devices) if _choices(c) not in tried))

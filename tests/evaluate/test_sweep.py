@@ -152,6 +152,7 @@ def test_twenty_steps_equal_heads_trained_one_by_one_in_float64(float64, depth):
             np.testing.assert_allclose(leaf, wanted[name], rtol=0, atol=1e-8, err_msg=name)
 
 
+@pytest.mark.slow
 def test_first_gradients_equal_in_float32():
     """After one update the first moment is a tenth of the gradient."""
     head, moments = quick(make_head("attentive", dataclasses.replace(ATTENTIVE, depth=1))), {}

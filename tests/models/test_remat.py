@@ -100,6 +100,7 @@ def wide_gradient(remat, params, video):
         return jax.jit(jax.grad(loss_of(remat)))(*wide)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", REMAT_POLICIES[1:])
 def test_gradients_are_those_without_rematerialisation(params, video, remat, plain_gradient):
     again = wide_gradient(remat, params, video)

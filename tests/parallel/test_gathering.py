@@ -36,7 +36,10 @@ def gathered(remat):
     return Counter(KERNELS.get(shape.removeprefix("1,"), shape) for shape in found)
 
 
-@pytest.mark.parametrize("remat", ["none", "full", "projections"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("remat", [pytest.param("none", marks=SLOW), "full", pytest.param("projections", marks=SLOW)])
 def test_every_kernel_is_gathered_once_forward_and_once_backward(remat):
     counts = gathered(remat)
     patches = {shape: n for shape, n in counts.items() if shape not in KERNELS.values()}

@@ -91,6 +91,7 @@ def test_categories_add_up_to_what_the_compiler_says(planned, compiled):
     assert planned.memory.peak == compiled.arguments + compiled.outputs + compiled.temporaries + compiled.code
     assert 0 < planned.memory.activations < compiled.temporaries
     assert planned.fits
+    assert not planned.estimated
 
 
 def test_the_program_is_sharded_as_the_rules_say(planned):
@@ -208,6 +209,7 @@ def test_too_much_memory_is_said_with_remedies_that_are_computed():
     small = dataclasses.replace(CPU, chip=dataclasses.replace(CPU.chip, usable_bytes=150e6))
     found = plan(config, small, jax.devices(), compile=replied(needed=200e6))
     assert not found.fits
+    assert found.estimated, "a program that does not fit has no collectives to read"
     assert found.memory.peak == pytest.approx(200e6)
     offered = remedies(found)
     assert len(offered) == 3
@@ -259,6 +261,8 @@ def test_what_is_left_to_auto_is_decided_for_the_topology():
     found = plan(small_config(**auto), describe("gpu:h100x8"))
     assert found.config.model.attention == "cudnn"
     assert found.mesh["data"] * found.mesh["fsdp"] * found.mesh["tensor"] == 8
+    left_over = plan(small_config(**{"parallel.data": 2, "parallel.fsdp": -1}), describe("gpu:h100x8"))
+    assert left_over.config.parallel.fsdp == 4, "so that a sweep knows it for what it is"
     on_cpu = plan(small_config(**auto), CPU, jax.devices(), compile=replied())
     assert on_cpu.config.model.attention == "xla"
 
