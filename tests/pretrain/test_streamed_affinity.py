@@ -112,6 +112,7 @@ def test_64_frames_take_a_tenth_of_the_dense_memory(width):
     assert temporaries(streamed(ROWS), tokens, width) <= whole / 10
 
 
+@pytest.mark.slow  # a timing: alone on a machine
 def test_it_is_not_slower_where_memory_is_no_matter():
     inputs = tuple(map(jnp.asarray, features(512, 384)))
     steps = {name: jax.jit(jax.value_and_grad(fn)) for name, fn in (("dense", dense), ("streamed", streamed(ROWS)))}
