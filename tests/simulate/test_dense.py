@@ -7,10 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from surgmotion_jax.simulate.case import SPECIALTIES
-from surgmotion_jax.simulate.render import render
+from surgmotion_jax.simulate.case import SPECIALTIES, SceneConfig, Vocabulary
+from surgmotion_jax.simulate.render import build_scene, render
+from surgmotion_jax.simulate.script import write_script
 from surgmotion_jax.simulate.specialty import specialty_of
 from tests.simulate.hand_script import hand_script
+
+WORDS = Vocabulary(3, 2, 4, 2, tuple((i, v, t) for i in range(2) for v in range(4) for t in range(2)))
 
 
 def bilinear(picture_HxWx3, x, y):
@@ -56,11 +59,16 @@ def pair(specialty):
     return tuple(render(script, 1, 3))
 
 
-def test_albedo_carried_by_the_flow_is_the_next_albedo(pair):
-    now, then = pair
+def carried_error(now, then):
+    """Difference in grey levels between the albedo and the next one, fetched along the flow."""
     rows, columns = np.mgrid[:128, :128]
     carried = bilinear(then.albedo_HxWx3, columns + now.flow_HxWx2[..., 0], rows + now.flow_HxWx2[..., 1])
-    error = np.abs(carried - now.albedo_HxWx3).max(axis=-1)
+    return np.abs(carried - now.albedo_HxWx3).max(axis=-1)
+
+
+def test_albedo_carried_by_the_flow_is_the_next_albedo(pair):
+    now, then = pair
+    error = carried_error(now, then)
     seen = ~now.occluded_HxW
     assert 0.6 < seen[now.fov_HxW].mean() < 1
     still = np.abs(then.albedo_HxWx3.astype(int) - now.albedo_HxWx3).max(axis=-1)
@@ -80,15 +88,34 @@ def test_depth_carried_by_the_flow_is_nowhere_before_the_next_depth(pair):
     assert (then.instrument_HxW[y, x] == now.instrument_HxW)[seen].mean() > 0.99
 
 
+def at_jumps(frame, view):
+    """Of each edge pixel of the instruments' masks, whether depth or flow jumps within a pixel, bool [N].
+
+    A jump in depth is more than tissue of slope 1 makes: two and a half times what a pixel spans on it.
+    """
+    depth_jump = steps(frame.depth_HxW) > 2.5 * view / frame.depth_HxW.shape[0]
+    flow_jump = np.maximum(steps(frame.flow_HxWx2[..., 0]), steps(frame.flow_HxWx2[..., 1])) > 0.5
+    edge = steps((frame.instrument_HxW > 0).astype(int)) > 0
+    return near(depth_jump | flow_jump)[edge]
+
+
 def test_masks_of_instruments_end_where_depth_or_flow_jumps(pair, view):
-    """A jump in depth is more than tissue of slope 1 makes: two and a half times what a pixel spans on it."""
-    now, _ = pair
-    depth_jump = steps(now.depth_HxW) > 2.5 * view / 128
-    flow_jump = np.maximum(steps(now.flow_HxWx2[..., 0]), steps(now.flow_HxWx2[..., 1])) > 0.5
-    mask = now.instrument_HxW > 0
-    edge = steps(mask.astype(int)) > 0
-    assert edge.sum() > 50
-    assert near(depth_jump | flow_jump)[edge].mean() >= 0.95
+    at_jump_N = at_jumps(pair[0], view)
+    assert len(at_jump_N) > 50
+    assert at_jump_N.mean() >= 0.95
+
+
+def test_the_same_in_written_operations_with_all_nuisances(specialty):
+    script = write_script(SceneConfig(specialty, 128, 128, seconds=12.0, nuisance=1.0, lesion=True), WORDS, 0.3, 77)
+    scene = build_scene(script)
+    edges = 0
+    for number in np.random.default_rng(3).choice(script.frames - 2, 5, replace=False):
+        now, then = render(script, int(number), int(number) + 2, scene=scene)
+        at_jump_N = at_jumps(now, script.view)
+        edges += len(at_jump_N)
+        assert len(at_jump_N) < 30 or at_jump_N.mean() >= 0.95, number
+        assert now.occluded_HxW.all() or np.median(carried_error(now, then)[~now.occluded_HxW]) <= 2, number
+    assert edges > 200
 
 
 def test_nothing_moves_means_no_flow_and_nothing_hidden():
