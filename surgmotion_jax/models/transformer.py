@@ -93,9 +93,25 @@ class Linear(nn.Module):
         bias_axes = tuple(None if a == "embed" else a for a in out_axes)
         kernel = self.param("kernel", named(WEIGHT_INIT, self.axes), shape, jnp.float32)
         bias = self.param("bias", named(nn.initializers.zeros, bias_axes), self.features, jnp.float32)
-        kernel = checkpoint_name(gather_kernel(kernel.astype(self.dtype), self.axes, self.layout), GATHERED)
-        y = jnp.tensordot(x.astype(self.dtype), kernel, axes=self.contract)
-        return y + bias.astype(self.dtype)
+        # Flat, because the compiler sums a gradient of separate heads and head dimensions whole before it cuts it.
+        sizes, names = merged(shape[: self.contract], self.axes[: self.contract])
+        out_sizes, out_names = merged(self.features, out_axes)
+        kernel = kernel.astype(self.dtype).reshape(sizes + out_sizes)
+        kernel = checkpoint_name(gather_kernel(kernel, names + out_names, self.layout), GATHERED)
+        x = x.astype(self.dtype).reshape(*x.shape[: x.ndim - self.contract], *sizes)
+        y = jnp.tensordot(x, kernel, axes=len(sizes))
+        return y.reshape(*y.shape[: y.ndim - len(out_sizes)], *self.features) + bias.astype(self.dtype)
+
+
+def merged(sizes: tuple[int, ...], names: Names) -> tuple[tuple[int, ...], Names]:
+    """Joins each unnamed axis to a named one before it: (heads, head dimension) becomes one axis named heads."""
+    flat: list[tuple[int, str | None]] = []
+    for size, name in zip(sizes, names, strict=True):
+        if name is None and flat and flat[-1][1] is not None:
+            flat[-1] = flat[-1][0] * size, flat[-1][1]
+        else:
+            flat.append((size, name))
+    return tuple(size for size, _ in flat), tuple(name for _, name in flat)
 
 
 class LayerNorm(nn.Module):
