@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from surgmotion_jax.models.config import ModelConfig, one_of
+from surgmotion_jax.models.derivatives import softmax_attention
 from surgmotion_jax.models.layout import Layout
 
 HEADS = ("batch", None, "act_heads", None)
@@ -79,9 +80,11 @@ def check_attention(implementation: str, platform: str, dtype: str) -> None:
 
 def _xla(q: jax.Array, k: jax.Array, v: jax.Array, layout: Layout, valid: jax.Array | None = None) -> jax.Array:
     del layout
-    logits = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    if valid is not None:
-        logits = jnp.where(valid[:, None, None, :], logits, jnp.finfo(logits.dtype).min)
+    q = q * q.shape[-1] ** -0.5
+    if valid is None:
+        return checkpoint_name(softmax_attention(q, k, v), ATTENTION_OUT)
+    logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+    logits = jnp.where(valid[:, None, None, :], logits, jnp.finfo(logits.dtype).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return checkpoint_name(jnp.einsum("bhqk,bkhd->bqhd", weights, v), ATTENTION_OUT)
 

@@ -1,7 +1,7 @@
 """How model code talks about placement without knowing any mesh.
 
 Models name *logical* axes ("batch", "tokens", "embed", ...). A layout turns the names into constraints;
-the one used here leaves every array where it is, `parallel.layout.MeshLayout` maps names to a device mesh.
+the one used here leaves every array where it is, `parallel.mesh.MeshLayout` maps names to a device mesh.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ class Layout(Protocol):
         """Returns `x` constrained to the mesh axes that the names stand for."""
         ...
 
+    def divides(self, name: str) -> bool:
+        """Whether an axis of this name is divided between devices."""
+        ...
+
     def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
         """Returns `fn` run on each device's own shard, with no communication."""
         ...
@@ -34,6 +38,10 @@ class SingleDevice:
     def constrain(self, x: jax.Array, names: Names) -> jax.Array:
         del names
         return x
+
+    def divides(self, name: str) -> bool:
+        del name
+        return False
 
     def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
         del in_names, out_names

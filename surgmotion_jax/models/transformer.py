@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from surgmotion_jax.models.attention import ATTENTION_OUT, attend
 from surgmotion_jax.models.config import TransformerConfig
+from surgmotion_jax.models.derivatives import gelu, layer_norm
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout, Names
 from surgmotion_jax.models.positions import Rotary, apply_rotary
 
@@ -93,9 +94,9 @@ class Linear(nn.Module):
         bias_axes = tuple(None if a == "embed" else a for a in out_axes)
         kernel = self.param("kernel", named(WEIGHT_INIT, self.axes), shape, jnp.float32)
         bias = self.param("bias", named(nn.initializers.zeros, bias_axes), self.features, jnp.float32)
-        # Flat, because the compiler sums a gradient of separate heads and head dimensions whole before it cuts it.
-        sizes, names = merged(shape[: self.contract], self.axes[: self.contract])
-        out_sizes, out_names = merged(self.features, out_axes)
+        # Flat, because the compiler sums a gradient over heads and head dimensions whole before it cuts it.
+        sizes, names = merged(shape[: self.contract], self.axes[: self.contract], self.layout)
+        out_sizes, out_names = merged(self.features, out_axes, self.layout)
         kernel = kernel.astype(self.dtype).reshape(sizes + out_sizes)
         kernel = checkpoint_name(gather_kernel(kernel, names + out_names, self.layout), GATHERED)
         x = x.astype(self.dtype).reshape(*x.shape[: x.ndim - self.contract], *sizes)
@@ -103,11 +104,11 @@ class Linear(nn.Module):
         return y.reshape(*y.shape[: y.ndim - len(out_sizes)], *self.features) + bias.astype(self.dtype)
 
 
-def merged(sizes: tuple[int, ...], names: Names) -> tuple[tuple[int, ...], Names]:
-    """Joins each unnamed axis to a named one before it: (heads, head dimension) becomes one axis named heads."""
+def merged(sizes: tuple[int, ...], names: Names, layout: Layout) -> tuple[tuple[int, ...], Names]:
+    """Joins neighbouring axes of which at most the first is divided between devices, such as heads and their width."""
     flat: list[tuple[int, str | None]] = []
     for size, name in zip(sizes, names, strict=True):
-        if name is None and flat and flat[-1][1] is not None:
+        if flat and (name is None or not layout.divides(name)):
             flat[-1] = flat[-1][0] * size, flat[-1][1]
         else:
             flat.append((size, name))
@@ -124,7 +125,7 @@ class LayerNorm(nn.Module):
         width = x.shape[-1]
         scale = self.param("scale", named(nn.initializers.ones, ("norm",)), (width,), jnp.float32)
         bias = self.param("bias", named(nn.initializers.zeros, ("norm",)), (width,), jnp.float32)
-        return normalise(x, self.eps) * scale + bias
+        return layer_norm(x, scale, bias, self.eps)
 
 
 def normalise(x: jax.Array, eps: float) -> jax.Array:
@@ -165,8 +166,7 @@ class Mlp(nn.Module):
         c, layout = self.config, self.layout
         hidden_BxNxM = Linear((c.mlp,), ("embed", "mlp"), c.dtype, layout=layout, name="fc1")(x_BxNxC)
         hidden_BxNxM = checkpoint_name(layout.constrain(hidden_BxNxM, ("batch", None, "act_mlp")), HIDDEN)
-        active_BxNxM = jax.nn.gelu(hidden_BxNxM, approximate=False)
-        return Linear((c.width,), ("mlp", "embed"), c.dtype, layout=layout, name="fc2")(active_BxNxM)
+        return Linear((c.width,), ("mlp", "embed"), c.dtype, layout=layout, name="fc2")(gelu(hidden_BxNxM))
 
 
 class Block(nn.Module):
@@ -192,6 +192,17 @@ class Block(nn.Module):
         return (x, captured_LxBxNxC), None
 
 
+def kept_block(remat: str, layout: Layout) -> type[nn.Module]:
+    """`Block` as its backward pass is to find it.
+
+    Where nothing is to be computed again, a policy would only copy what is kept; but where kernels are gathered, one is
+    needed to let go of them.
+    """
+    if remat == "none" and not layout.divides("embed"):
+        return Block
+    return nn.remat(Block, policy=REMAT[remat], prevent_cse=False)
+
+
 class Trunk(nn.Module):
     """`depth` blocks as one scanned body: compile time does not grow with depth."""
 
@@ -215,7 +226,7 @@ class Trunk(nn.Module):
         slots = jnp.array([capture.index(i) if i in capture else len(capture) for i in range(c.depth)])
         captured = jnp.zeros((len(capture) + 1 if capture else 0, *x_BxNxC.shape), x_BxNxC.dtype)
         blocks = nn.scan(
-            nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False),
+            kept_block(c.remat, self.layout),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),

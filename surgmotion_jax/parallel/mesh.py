@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from surgmotion_jax.models.layout import Names
 from surgmotion_jax.parallel.config import ParallelConfig
-from surgmotion_jax.parallel.rules import MESH_AXES, spec_of
+from surgmotion_jax.parallel.rules import MESH_AXES, mesh_axes, spec_of
 
 
 def mesh_shape(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
@@ -87,6 +87,9 @@ class MeshLayout:
 
     def constrain(self, x: jax.Array, names: Names) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec_of(names)))
+
+    def divides(self, name: str) -> bool:
+        return any(self.mesh.shape[axis] > 1 for axis in mesh_axes(spec_of((name,))[0]))
 
     def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
         return jax.shard_map(
