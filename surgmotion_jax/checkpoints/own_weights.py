@@ -50,6 +50,8 @@ class OwnCheckpoint:
     @property
     def probe(self) -> ProbeConfig | None:
         """The probe, if it holds one."""
+        if self.manifest.kind == "pretrain":  # whose config has a section of that name, for its monitoring
+            return None
         fields = self.manifest.config.get("probe")
         return ProbeConfig(**fields) if fields else None
 

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from etils import epath
 
 from surgmotion_jax import storage
+from surgmotion_jax.checkpoints.best import forget_best
 from surgmotion_jax.checkpoints.manifest import Manifest
 
 STATE_ITEM = "state"
@@ -50,21 +51,30 @@ def is_ours(entry: epath.Path, step: int) -> bool:
         return False
 
 
-def prune(directory: epath.Path, keep: int, keep_every: int, damaged: Collection[int]) -> None:
-    """Deletes what retention does not want: keeps the newest `keep` sound steps and each multiple of
-    `keep_every`.
+def prune(directory: epath.Path, keep: int, keep_every: int, damaged: Collection[int], best: int | None = None) -> None:
+    """Deletes what retention does not want: keeps the newest `keep` sound steps, each multiple of `keep_every` and
+    the step `best`.
 
     Damaged steps count for nothing and stay for a person to look at. Leftovers of interrupted saves and
     deletions go too. Call it only while no save is under way.
     """
     sound = [step for step in list_steps(directory) if step not in damaged]
     for step in sound[:-keep]:
-        if not (keep_every and step % keep_every == 0) and is_ours(directory / str(step), step):
+        wanted = step == best or (keep_every and step % keep_every == 0)
+        if not wanted and is_ours(directory / str(step), step):
             _delete(directory / str(step))
     for entry in directory.iterdir():
         match = _LEFTOVER.fullmatch(entry.name)
         if match and is_ours(entry, int(match[1])):
             _delete(entry)
+
+
+def discard_after(directory: epath.Path, step: int) -> None:
+    """Deletes every checkpoint of a later step that is proved ours, having forgotten a best one among them."""
+    forget_best(directory, after=step)
+    for later in list_steps(directory):
+        if later > step and is_ours(directory / str(later), later):
+            _delete(directory / str(later))
 
 
 def discard_temporaries(directory: epath.Path, step: int) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints import retention
+from surgmotion_jax.checkpoints.best import Best, read_best, write_best
 from surgmotion_jax.checkpoints.digest import table_digests
 from surgmotion_jax.checkpoints.errors import LISTED, CheckpointDamaged, CheckpointMismatch, CheckpointMissing
 from surgmotion_jax.checkpoints.manifest import (
@@ -32,6 +31,7 @@ from surgmotion_jax.checkpoints.manifest import (
     compare_tree,
     describe,
 )
+from surgmotion_jax.checkpoints.reading import first_line, keep_abandoned_reads_quiet
 from surgmotion_jax.checkpoints.retention import MANIFEST_ITEM, STATE_ITEM
 from surgmotion_jax.checkpoints.tree import leaves_by_path, nest
 
@@ -53,10 +53,10 @@ def _print_warning(message: str) -> None:
 class CheckpointStore:
     """The checkpoints of one run: directories `<directory>/<step>`.
 
-    Keeps the newest `keep` steps and every step divisible by `keep_every` (0: none). Every method is to be
-    called by all processes alike; files that are not arrays are written by process 0. `warn` receives a
-    sentence whenever a save fails or a damaged checkpoint is passed over (default: stderr). Holds at most one
-    save in flight.
+    Keeps the newest `keep` steps, every step divisible by `keep_every` (0: none), and the best step if any was
+    saved as such. Every method is to be called by all processes alike; files that are not arrays are written by
+    process 0. `warn` receives a sentence whenever a save fails or a damaged checkpoint is passed over (default:
+    stderr). Holds at most one save in flight.
 
     Raises ValueError for keep < 1 or keep_every < 0; touches no file before the first save.
     """
@@ -75,7 +75,7 @@ class CheckpointStore:
             self._directory = self._directory.absolute()  # Orbax takes absolute paths only
         self._keep, self._keep_every = keep, keep_every
         self._warn = warn
-        self._pending: tuple[int, Any] | None = None
+        self._pending: tuple[int, Any, Best | None] | None = None
         self._damaged: set[int] = set()
 
     def __enter__(self) -> CheckpointStore:
@@ -97,6 +97,10 @@ class CheckpointStore:
         """The newest step on disk, or None."""
         return max(self.steps(), default=None)
 
+    def best(self) -> Best | None:
+        """The best step saved so far, by the metric it was saved with, or None."""
+        return read_best(self._directory)
+
     def read_manifest(self, step: int | None = None) -> Manifest:
         """The manifest of a step (default: the newest). Raises CheckpointMissing or CheckpointDamaged."""
         chosen = self._candidates(step)[0]
@@ -105,14 +109,16 @@ class CheckpointStore:
         except (OSError, ValueError) as error:
             raise CheckpointDamaged(f"{self._directory / str(chosen)}: manifest unreadable: {error}") from error
 
-    def save(self, step: int, state: Any, fields: ManifestFields, *, wait: bool = False) -> bool:
+    def save(
+        self, step: int, state: Any, fields: ManifestFields, *, wait: bool = False, best: Best | None = None
+    ) -> bool:
         """Saves a state of arrays, returning once the arrays are copied; writing goes on behind.
 
         The state may be donated as soon as this returns. Waits for the save before, if that is not done.
         Returns False, having warned, if the save could not begin (or, with `wait`, complete): the disk is
         full, say, and training should go on. A failure after the return is reported by the next `save`,
         `wait` or `close`. The same state saved twice at a step is written once; another state replaces it
-        once it is complete.
+        once it is complete. `best` makes it the best step of the run, once it is complete.
 
         Raises ValueError, always a mistake of the caller, for leaves or manifest fields that cannot be
         stored.
@@ -123,10 +129,12 @@ class CheckpointStore:
         items = {STATE_ITEM: nest(leaves), MANIFEST_ITEM: manifest.to_dict()}
         try:
             if self._already_holds(manifest):
+                if best is not None:
+                    self._on_first_process("retention", lambda: self._settle(best))
                 return True
             self._clear_the_way(step)
             with _orbax_context():
-                self._pending = step, ocp.save_checkpointables_async(self._directory / str(step), items)
+                self._pending = step, ocp.save_checkpointables_async(self._directory / str(step), items), best
         except Exception as error:  # whatever a filesystem can raise: a lost save must not cost the run
             self._pending = None
             self._report_failure(step, error)
@@ -137,15 +145,20 @@ class CheckpointStore:
         """Blocks until the save in flight is on disk, then prunes. False, having warned, if it failed."""
         if self._pending is None:
             return True
-        (step, response), self._pending = self._pending, None
+        (step, response, best), self._pending = self._pending, None
         try:
             response.result()
         except Exception as error:  # as in `save`
             self._report_failure(step, error)
             return False
         self._damaged.discard(step)
-        self._on_first_process("retention", self._prune)
+        self._on_first_process("retention", lambda: self._settle(best))
         return True
+
+    def discard_after(self, step: int) -> None:
+        """Deletes the checkpoints of all later steps, and forgets a best one among them."""
+        self.wait()
+        _first_then_all(f"checkpoints after {step} gone", lambda: retention.discard_after(self._directory, step))
 
     def close(self) -> None:
         """Completes the save in flight. The store can be used again afterwards."""
@@ -198,7 +211,7 @@ class CheckpointStore:
         except CheckpointDamaged as error:
             reason = str(error)
         except (OSError, ValueError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
         if jax.process_count() > 1 and not np.all(multihost_utils.process_allgather(np.asarray(restored is not None))):
             restored, reason = None, reason or "another process could not read it"
         return restored, reason
@@ -233,25 +246,26 @@ class CheckpointStore:
                 self._warn(f"{checkpoint} is saved anew; the {'old' if sound else 'damaged'} one is now {target.name}")
             self._directory.mkdir(parents=True, exist_ok=True)
 
-        if jax.process_index() == 0:
-            clear()
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"checkpoint {step} cleared")
+        _first_then_all(f"checkpoint {step} cleared", clear)
 
-    def _prune(self) -> None:
-        retention.prune(self._directory, self._keep, self._keep_every, self._damaged)
+    def _settle(self, best: Best | None) -> None:
+        """After a complete save: notes that it is the best, and deletes what retention no longer wants."""
+        if best is not None:
+            write_best(self._directory, best)
+        kept = read_best(self._directory)
+        retention.prune(self._directory, self._keep, self._keep_every, self._damaged, kept.step if kept else None)
 
     def _on_first_process(self, what: str, action: Callable[[], None]) -> None:
         if jax.process_index() != 0:
             return
         try:
             action()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._warn(f"{self._directory}: {what} failed ({error}); training goes on, disk space is not freed")
 
     def _report_failure(self, step: int, error: Exception) -> None:
         self._warn(
-            f"checkpoint {self._directory / str(step)} was not saved: {_first_line(error)}; "
+            f"checkpoint {self._directory / str(step)} was not saved: {first_line(error)}; "
             "training goes on and the next save tries again; check free space and permissions. "
             f"Steps on disk: {self._steps_or_none()}"
         )
@@ -273,7 +287,7 @@ def load_verified(checkpoint: epath.Path, manifest: Manifest, wanted: Mapping[st
     """Loads path -> leaf and compares digests. Raises CheckpointDamaged naming each leaf that changed."""
     if not (checkpoint / retention.COMMIT_FILE).exists():
         raise CheckpointDamaged(f"{checkpoint}: {retention.COMMIT_FILE} is missing, so the copy or save is partial")
-    _keep_abandoned_reads_quiet()
+    keep_abandoned_reads_quiet()
     loaded, failure = None, ""
     try:
         with _orbax_context(partial=len(wanted) < len(manifest.tree)):
@@ -282,7 +296,7 @@ def load_verified(checkpoint: epath.Path, manifest: Manifest, wanted: Mapping[st
     except jax.errors.JaxRuntimeError:  # the device's fault, not the files'
         raise
     except Exception as error:  # damage surfaces as any type, from JSON errors to tensorstore's
-        failure = _first_line(error)
+        failure = first_line(error)
     if loaded is None:
         raise CheckpointDamaged(f"{checkpoint}: unreadable: {failure}")
     digests = table_digests(loaded)
@@ -304,23 +318,17 @@ def complete(checkpoint: epath.Path) -> None:
         ocp.partial.finalize(checkpoint)
 
 
+def _first_then_all(done: str, action: Callable[[], None]) -> None:
+    """The first process acts, and the others wait for it."""
+    if jax.process_index() == 0:
+        action()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(done)
+
+
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-@functools.cache  # once a process
-def _keep_abandoned_reads_quiet() -> None:
-    """When one read fails Orbax abandons the others, and Python prints an exception for each as it ends:
-    thousands of lines that would bury our one sentence. All other reports go on as before.
-    """
-    hook = sys.unraisablehook
-
-    def pass_on(entry: Any) -> None:
-        if not inspect.iscoroutine(entry.object) and str(entry.exc_value) != "Event loop is closed":
-            hook(entry)
-
-    sys.unraisablehook = pass_on
 
 
 @contextlib.contextmanager
@@ -336,11 +344,3 @@ def _orbax_context(partial: bool = False, streaming: bool = False) -> Iterator[N
         context.array_options.saving.storage_options.chunk_byte_size = 16 * 2**20
     with context:
         yield
-
-
-def _first_line(error: BaseException) -> str:
-    """One line about the innermost cause: Orbax wraps a damaged file in guesses about handlers."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    line = (str(error).strip() or "no message").splitlines()[0]
-    return f"{line[:400]} ({type(error).__name__})"

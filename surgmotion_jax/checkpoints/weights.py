@@ -17,6 +17,7 @@ import numpy as np
 from etils import epath
 
 from surgmotion_jax import storage
+from surgmotion_jax.checkpoints.best import BEST_NAME, read_best
 from surgmotion_jax.checkpoints.digest import table_digests
 from surgmotion_jax.checkpoints.errors import CheckpointError, CheckpointMissing
 from surgmotion_jax.checkpoints.manifest import Manifest, ManifestFields, describe
@@ -120,19 +121,33 @@ def _writing(where: epath.Path, action: Callable[..., Any], *arguments: Any) -> 
 def find_weights(path: storage.PathLike) -> epath.Path:
     """The checkpoint that a path means: itself, the newest step in it, or the newest in its `checkpoints`.
 
-    So a run's workdir, its `checkpoints`, one step of them and a directory of converted weights will all do. Raises
-    CheckpointMissing naming what is there instead.
+    So a run's workdir, its `checkpoints`, one step of them and a directory of converted weights will all do; and
+    `best` in a workdir or its `checkpoints` means the best step by the probe. Raises CheckpointMissing naming what is
+    there instead.
     """
     place = storage.as_path(path)
     if storage.is_local(place):
         place = place.absolute()
     if _is_checkpoint(place):
         return place
+    if place.name == BEST_NAME and not place.exists():
+        return _best(place)
     for directory in (place, place / "checkpoints"):
         steps = [step for step in _steps(directory) if _is_checkpoint(directory / str(step))]
         if steps:
             return directory / str(max(steps))
     raise CheckpointMissing(f"{place}: {_found(place)}")
+
+
+def _best(place: epath.Path) -> epath.Path:
+    for directory in (place.parent, place.parent / "checkpoints"):
+        best = read_best(directory)
+        if best is not None and _is_checkpoint(directory / str(best.step)):
+            return directory / str(best.step)
+    raise CheckpointMissing(
+        f"{place}: no step of {place.parent} is marked as the best; train with "
+        "--config.checkpoint.keep_best=probe/knn, or give the workdir for the newest step"
+    )
 
 
 def _is_checkpoint(place: epath.Path) -> bool:
