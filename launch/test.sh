@@ -48,6 +48,8 @@ python=.venv/bin/python
 step "ruff check" $python -m ruff check .
 step "ruff format" $python -m ruff format --check .
 step "mypy" $python -m mypy
+# Most programs here run once or twice: without slow tests, which may time them, optimising machine code does not pay.
+if [[ $own_marker == no && $all == no ]]; then export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"; fi
 # Whole files go to each process, so that their fixtures are made once.
 step "pytest" $python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
 

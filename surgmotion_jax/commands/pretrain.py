@@ -16,14 +16,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 from surgmotion_jax import config as door
 from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, as_dict
 
-INTERRUPTED = 130
+HALTED = 3  # exit code of a run that an alarm, or updates that were not finite, ended
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,26 +31,32 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         print("shipped configs:", ", ".join(door.config_names()))
         return 0
+    from surgmotion_jax.pretrain.loop import Halted
+
     config, workdir = read_command_line(argv)
-    return run(config, workdir, f"surgmotion pretrain {' '.join(argv)}")
+    try:
+        return run(config, workdir, f"surgmotion pretrain {' '.join(argv)}")
+    except Halted as reason:
+        complain(str(reason))
+        return HALTED
 
 
-def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, str]:
-    """The config and workdir that a command line asks for. Raises ValueError for anything unknown."""
+def read_command_line(argv: Sequence[str], command: str = "pretrain") -> tuple[PretrainConfig, str]:
+    """The config and workdir that a command line asks for. Raises ValueError, naming `command`, for unknown ones."""
     from surgmotion_jax.data.config import SourceConfig
 
     flags, rest = door.parse_flags(argv)
     parser = argparse.ArgumentParser(
-        prog="surgmotion pretrain", add_help=False, exit_on_error=False, allow_abbrev=False
+        prog=f"surgmotion {command}", add_help=False, exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("--workdir")
     parser.add_argument("--data")
     try:
         given, unknown = parser.parse_known_args(rest)
     except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see surgmotion pretrain --help.") from None
+        raise ValueError(f"{error}; see surgmotion {command} --help.") from None
     if unknown:
-        raise ValueError(f"unknown argument {unknown[0]!r}; see surgmotion pretrain --help.")
+        raise ValueError(f"unknown argument {unknown[0]!r}; see surgmotion {command} --help.")
     if not given.workdir:
         raise ValueError("no --workdir=DIR given; checkpoints and metrics need a folder to go to.")
     if given.data:
@@ -62,7 +68,10 @@ def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, str]:
 
 
 def run(config: PretrainConfig, workdir: str, command: str) -> int:
-    """Trains in `workdir`. Returns the exit code: 0 finished, `run.stopped_code` after SIGTERM, 130 after Ctrl-C."""
+    """Trains in `workdir`. Returns the exit code: 0 finished, `run.stopped_code` after SIGTERM, 130 after Ctrl-C.
+
+    Raises Halted where an alarm, or updates that were not finite, ended the run.
+    """
     import jax
 
     from surgmotion_jax import storage
@@ -77,7 +86,10 @@ def run(config: PretrainConfig, workdir: str, command: str) -> int:
         path = storage.ensure_writable(workdir)
         if jax.process_index() == 0:
             stack.enter_context(workdir_lock(path))
-        return Session(config, path, command, group).run()
+        outcome = Session(config, path, command, group).run()
+    if not isinstance(outcome, int):
+        raise outcome  # outside, where the processes have left one another
+    return outcome
 
 
 def tell(place: str) -> None:
@@ -118,23 +130,30 @@ class Session:
         self.config = resolve(self.config, self.layout)
         self.store = CheckpointStore(workdir / "checkpoints", config.checkpoint.keep, config.checkpoint.keep_every)
 
-    def run(self) -> int:
+    def run(self) -> Any:
+        """The exit code, or a `Halted` that says why the run was ended."""
+        from surgmotion_jax.commands.pretrain_training import run_training
+        from surgmotion_jax.pretrain.alarms import check_monitoring
         from surgmotion_jax.pretrain.loop import last_step
         from surgmotion_jax.pretrain.preflight import check
 
         programs, abstract = check(self.config, self.layout)
+        notes = check_monitoring(self.config)
         self.check_resumable()
         if self.store.latest() == last_step(self.config):
             self.say(f"{self.workdir} has finished its {last_step(self.config)} steps; nothing to do")
             return 0
         self.plan_start()
         dataset = self.open_data()
+        probed = self.open_probe()
         self.announce(programs, abstract, dataset)
-        steps, heldout = self.compile(programs)
+        for label, text in (*(("probe", p.text) for p in [probed] if p), *(("alarms", note) for note in notes)):
+            self.say(f"{label:>12}  {text}")
+        compiled = self.compile(programs, probed)
         self.group.meet("programs compiled")
         state = self.first_state(abstract)
         self.group.meet("state made")
-        return self.train(programs, steps, heldout, state, dataset)
+        return run_training(self, compiled, state, dataset)
 
     def say(self, text: str) -> None:
         if self.first:
@@ -157,7 +176,8 @@ class Session:
             return
         listing = "\n  ".join(differing)
         reshaped = door.difference({"model": manifest.architecture}, {"model": architecture(self.config.model)})
-        if reshaped:
+        decoder = ("objective.decoder",) if self.config.objective.pixels else ()
+        if reshaped or any(line.startswith(("objective.kind", *decoder)) for line in differing):
             raise ValueError(
                 f"{self.workdir} holds checkpoints of another architecture (saved -> now):\n  {listing}\n"
                 "Use another --workdir or undo the changes. Nothing was changed."
@@ -176,7 +196,7 @@ class Session:
             return
         from surgmotion_jax.pretrain.initial import plan_initial
 
-        self.initial = plan_initial(self.config.init, self.config.model)
+        self.initial = plan_initial(self.config.init, self.config.model, self.config.objective.head)
         for line in self.initial.told:
             self.say(f"{'start':>12}  {line}")
 
@@ -187,6 +207,16 @@ class Session:
         dataset = ClipDataset(self.config.data, self.config.seed)
         self.group.agree(DATA, listing_facts(dataset))
         return dataset
+
+    def open_probe(self) -> Any:
+        """The labelled windows to probe, or None."""
+        from surgmotion_jax.commands.pretrain_probe import read_probe_set
+        from surgmotion_jax.pretrain.probing import probe_facts
+
+        found = read_probe_set(self.config, self.layout)
+        if found is not None:
+            self.group.agree("probe listing", probe_facts(found))
+        return found
 
     def announce(self, programs: Any, abstract: Any, dataset: Any) -> None:
         """Prints what is about to run and writes it beside the metrics."""
@@ -215,19 +245,26 @@ class Session:
             ):
                 storage.write_text_atomic(self.workdir / name, json.dumps(content, indent=1))
 
-    def compile(self, programs: Any) -> tuple[dict[str, Any], Any]:
+    def compile(self, programs: Any, probed: Any) -> Any:
         """Compiles every program before the first step, and says how many and how long."""
+        from surgmotion_jax.commands.pretrain_probe import Probe
+        from surgmotion_jax.commands.pretrain_training import Programs
         from surgmotion_jax.pretrain.heldout import compile_heldout_step
+        from surgmotion_jax.pretrain.probing import compile_pooled_features
         from surgmotion_jax.pretrain.step import compile_train_step
 
         started = time.monotonic()
         steps = {p.name: compile_train_step(self.config, p, self.layout) for p in programs}
         heldout = compile_heldout_step(self.config, programs[len(programs) // 2], self.layout)
+        probe = None
+        if probed is not None:
+            probe = Probe(self.config, self.layout, probed, compile_pooled_features(self.config, self.layout))
         analysis = next(iter(steps.values())).memory_analysis()
         temporaries = f", {analysis.temp_size_in_bytes / 1e9:.3f} GB temporaries per device" if analysis else ""
         seconds = time.monotonic() - started
-        self.say(f"{'compiled':>12}  {len(steps)} training + 1 held-out program in {seconds:.1f} s{temporaries}")
-        return steps, heldout
+        kinds = f"{len(steps)} training + 1 held-out program" + (" + 1 of the probe" if probe else "")
+        self.say(f"{'compiled':>12}  {kinds} in {seconds:.1f} s{temporaries}")
+        return Programs(programs, steps, heldout, probe)
 
     def first_state(self, abstract: Any) -> Any:
         """The newest sound checkpoint, or a fresh state (from `init.checkpoint` if given)."""
@@ -244,63 +281,12 @@ class Session:
             self.say(f"{'weights':>12}  from {self.initial.checkpoint}")
         return state
 
-    def train(self, programs: Any, steps: Any, heldout: Any, state: Any, dataset: Any) -> int:
-        import signal
-
-        from surgmotion_jax.checkpoints.manifest import ManifestFields
-        from surgmotion_jax.pretrain.heldout import evaluate_heldout
-        from surgmotion_jax.pretrain.interruption import Interruption
-        from surgmotion_jax.pretrain.loop import Services, last_step, train
-        from surgmotion_jax.pretrain.machine import memory_gb
-        from surgmotion_jax.pretrain.progress import Progress, duration
-        from surgmotion_jax.pretrain.snapshot import write_snapshot
-        from surgmotion_jax.records import MetricsWriter
-
-        config, begin = self.config, int(state.step)
-        fields = ManifestFields("pretrain", architecture(config.model), as_dict(config))
-        writer = MetricsWriter(self.workdir, self.first, config.run.tensorboard != "off" and self.tensorboard())
-        writer.rewind(begin)
-        progress = Progress(sys.stdout, begin, last_step(config), self.first)
-        held = list(self.heldout_batches(dataset))
-        started = time.monotonic()
-
-        def event(step: int, text: str) -> None:
-            writer.event(step, text)
-            progress.say(f"step {step}: {text}")
-
-        def picture(step: int, shown: Any) -> None:
-            if self.first:
-                write_snapshot(self.workdir, config, step, shown, held[0][1])
-
-        with Interruption() as interruption:
-            services = Services(
-                batches=self.batches(dataset, begin, event),
-                evaluate=lambda state: evaluate_heldout(heldout, state, (batch for batch, _ in held)),
-                save=lambda step, state: self.save(step, state, fields, event),
-                record=writer.write,
-                event=event,
-                progress=progress.update,
-                picture=picture,
-                interrupted=interruption.requested,
-                memory_gb=memory_gb,
-            )
-            event(begin, "resume" if begin else "start")
-            state, outcome = train(config, programs, steps, state, services)
-            self.store.wait()
-            event(int(state.step), outcome)
-        writer.close()
-        progress.say(
-            f"{outcome} at step {int(state.step)} after {duration(time.monotonic() - started)}; {self.workdir}"
-        )
-        if outcome == "interrupted":
-            progress.say("repeat the command to resume")
-            return INTERRUPTED if interruption.signal == signal.SIGINT else config.run.stopped_code
-        progress.say(f"next: surgmotion report {self.workdir}")
-        return 0
-
     def tensorboard(self) -> bool:
+        """Whether to write for TensorBoard too. Raises ValueError where that is asked for and cannot be."""
         import importlib.util
 
+        if self.config.run.tensorboard == "off":
+            return False
         found = importlib.util.find_spec("tensorboardX") is not None
         if self.config.run.tensorboard == "on" and not found:
             raise ValueError(
@@ -308,22 +294,21 @@ class Session:
             )
         return found
 
-    def save(self, step: int, state: Any, fields: Any, event: Any) -> None:
-        if not self.store.save(step, state, fields):
-            event(step, "checkpoint could not be saved; training goes on")
-
-    def batches(self, dataset: Any, first_step: int, event: Any) -> Iterator[Any]:
-        """Global training batches; unreadable files met on the way become events."""
+    def batches(self, dataset: Any, first_step: int, event: Any, passed_over: int = 0) -> Iterator[Any]:
+        """Global training batches from where `first_step` and rollbacks are in the data; unreadable files met on the
+        way become events."""
         from surgmotion_jax.data import batches
         from surgmotion_jax.parallel.mesh import process_rows
 
         size = self.config.optim.batch
         rows = process_rows(self.layout, size)
-        source = batches(dataset, global_batch=size, rows=rows, start_step=first_step, stop_step=self.config.steps)
-        for step, batch in enumerate(source, first_step):
-            for fault in batch.skipped:
-                event(step, f"unreadable, replaced by another clip: {fault.path}: {fault.reason}")
-            yield self.to_device(batch, size)
+        start, stop = first_step + passed_over, self.config.steps + passed_over
+        source = batches(dataset, global_batch=size, rows=rows, start_step=start, stop_step=stop)
+        with closing(source):  # type: ignore[type-var]
+            for step, batch in enumerate(source, first_step):
+                for fault in batch.skipped:
+                    event(step, f"unreadable, replaced by another clip: {fault.path}: {fault.reason}")
+                yield self.to_device(batch, size)
 
     def heldout_batches(self, dataset: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
         """Held-out batches on device, with the origins of their rows."""

@@ -79,7 +79,9 @@ def _present(name: str, manifest: Manifest, place: epath.Path) -> str:
     if name not in held and name != "predictor" and len(encoders) == 1 and manifest.kind != "pretrain":
         return encoders[0]
     if name not in held:
-        raise ValueError(f"{place}: has no {name} weights; it holds {', '.join(held) or 'none of the encoder'}")
+        pixels = any(path.startswith("params/decoder/") for path in manifest.tree)
+        why = "; it was trained to predict pixels, by a decoder: use load_encoder" if pixels else ""
+        raise ValueError(f"{place}: has no {name} weights; it holds {', '.join(held) or 'none of the encoder'}{why}")
     return name
 
 

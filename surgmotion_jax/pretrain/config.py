@@ -5,13 +5,15 @@ The ConfigDict that users override is built from these classes and turned back i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from surgmotion_jax.data.config import DataConfig
 from surgmotion_jax.models.config import Grid, ModelConfig, at_least, one_of
 from surgmotion_jax.parallel.config import DistributedConfig, ParallelConfig
+from surgmotion_jax.pretrain.mask_config import BlockSet, MaskConfig, SaliencyConfig  # noqa: F401 (all sections)
+from surgmotion_jax.pretrain.monitor_config import AlarmConfig, ProbeConfig
+from surgmotion_jax.pretrain.objective_config import ObjectiveConfig, check_objective
 
 
 def _between(name: str, got: float, low: float, high: float) -> None:
@@ -35,64 +37,6 @@ class AugmentConfig:
             raise ValueError(f"augment.scale is {self.scale}; it must satisfy 0 < low <= high <= 1.")
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ValueError(f"augment.aspect is {self.aspect}; it must satisfy 0 < low <= high.")
-
-
-@dataclass(frozen=True)
-class BlockSet:
-    """One V-JEPA mask set: a union of equal blocks."""
-
-    blocks: int = 8  # blocks in the union
-    spatial: tuple[float, float] = (0.15, 0.15)  # share of a frame that one block covers
-    temporal: tuple[float, float] = (1.0, 1.0)  # share of the clip's length that one block covers
-    aspect: tuple[float, float] = (0.75, 1.5)  # height / width of a block
-    target: float = 0.6  # share of tokens that are targets: the static count
-
-    def __post_init__(self) -> None:
-        at_least("mask.sets.*.blocks", self.blocks, 1)
-        _between("mask.sets.*.target", self.target, 0.0, 1.0)
-        for name in ("spatial", "temporal", "aspect"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"mask.sets.*.{name} is {(low, high)}; it must satisfy 0 < low <= high.")
-
-
-def _two_sets() -> Mapping[str, BlockSet]:
-    return {"short": BlockSet(8, (0.15, 0.15), target=0.6), "long": BlockSet(2, (0.7, 0.7), target=0.8)}
-
-
-@dataclass(frozen=True)
-class MaskConfig:
-    """Which tokens are hidden."""
-
-    kind: str = "tube"  # tube (random columns, SurgMotion), multiblock (V-JEPA 2)
-    ratios: tuple[float, ...] = (0.75, 0.80, 0.85, 0.90, 0.95)  # tube: share hidden, one drawn per step
-    sets: Mapping[str, BlockSet] = field(default_factory=_two_sets)  # multiblock: the mask sets of a step
-
-    def __post_init__(self) -> None:
-        one_of("mask.kind", self.kind, ("tube", "multiblock"))
-        if self.kind == "tube" and not self.ratios:
-            raise ValueError("mask.ratios is empty; give at least one share of tubes to hide, e.g. (0.9,).")
-        for ratio in self.ratios:
-            if not 0 < ratio < 1:
-                raise ValueError(f"mask.ratios holds {ratio}; a share of tubes lies strictly between 0 and 1.")
-        if self.kind == "multiblock" and not self.sets:
-            raise ValueError("mask.sets is empty; kind 'multiblock' needs at least one set.")
-
-
-@dataclass(frozen=True)
-class SaliencyConfig:
-    """The motion score of a tube."""
-
-    kind: str = "paper"  # paper (temporal difference + spatial contrast), none
-    unit: str = "column"  # what a tube is: column (a patch through all time) or tubelet
-    fov: str = "auto"  # auto: keep tubes outside or on the edge of the field of view out of the loss terms; none
-    edge: int = 3  # pixels around the edge of the field of view that count as edge
-
-    def __post_init__(self) -> None:
-        one_of("saliency.kind", self.kind, ("paper", "none"))
-        one_of("saliency.unit", self.unit, ("column", "tubelet"))
-        one_of("saliency.fov", self.fov, ("auto", "none"))
-        at_least("saliency.edge", self.edge, 0)
 
 
 @dataclass(frozen=True)
@@ -216,24 +160,13 @@ class HeldoutConfig:
 
 
 @dataclass(frozen=True)
-class AlarmConfig:
-    """Thresholds of the collapse gauges; crossing one is logged as an alarm."""
-
-    rankme: float = 10.0  # effective rank of the held-out targets, at least
-    prediction_std: float = 0.1  # mean per-dimension std of predictions over tokens, at least
-    target_std: float = 0.1  # the same of targets, at least
-    cosine: float = 0.98  # cosine of context and target features, at most
-    after: int = 200  # steps before the first alarm: every run starts far from its features
-    nonfinite_steps: int = 10  # consecutive skipped updates before the run stops
-
-
-@dataclass(frozen=True)
 class CheckpointConfig:
     """When the training state is saved, and what is kept."""
 
     every: int = 1000  # steps between checkpoints; the last step is always saved
     keep: int = 3  # newest checkpoints kept
     keep_every: int = 0  # keep every checkpoint whose step is a multiple, for ever; 0: none
+    keep_best: str = ""  # also keep the checkpoint where this metric of the probe was highest, e.g. probe/knn
 
     def __post_init__(self) -> None:
         at_least("checkpoint.every", self.every, 1)
@@ -273,7 +206,7 @@ class RunConfig:
 
 
 # Sections that may differ between a run and its resumption without changing what is learnt.
-RUN_SECTIONS = ("run", "checkpoint", "parallel", "distributed", "alarms", "heldout")
+RUN_SECTIONS = ("run", "checkpoint", "parallel", "distributed", "alarms", "heldout", "probe")
 RUN_FIELDS = (
     "model.attention",
     "model.remat",
@@ -298,10 +231,12 @@ class PretrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
@@ -310,6 +245,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
+        check_objective(self.objective, self.loss)
         crop, patch = self.augment.crop, self.model.patch
         if crop % patch:
             raise ValueError(
@@ -334,6 +270,16 @@ class PretrainConfig:
         if self.saliency.unit == "tubelet" and self.model.tubelet < 2 and self.saliency.kind != "none":
             raise ValueError(
                 "saliency.unit='tubelet' needs model.tubelet of at least 2: a motion score needs two frames."
+            )
+        if self.mask.kind == "motion" and self.saliency.kind == "none":
+            raise ValueError(
+                "mask.kind is 'motion', which hides tubes by their motion score, but saliency.kind is 'none'; "
+                "set --config.saliency.kind=paper or --config.mask.kind=tube."
+            )
+        if self.saliency.kind == "flow" and patch % 4:
+            raise ValueError(
+                f"saliency.kind 'flow' looks at a patch in quarters, but model.patch is {patch}; use a multiple of 4 "
+                "or --config.saliency.kind=paper."
             )
 
     @property

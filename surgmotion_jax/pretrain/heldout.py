@@ -5,7 +5,7 @@ Letters: B batch, N tokens, M target tokens, C width, D feature width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,17 +16,18 @@ import numpy as np
 from surgmotion_jax.models.encoder import gather_tokens
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.losses import motion_loss
+from surgmotion_jax.pretrain.losses import motion_loss, spread
 from surgmotion_jax.pretrain.masks import MaskProgram
 from surgmotion_jax.pretrain.objective import (
     Prediction,
     Prepared,
     RawBatch,
     gauges,
+    pixels_of,
     predict_targets,
-    spread,
     targets_of,
 )
+from surgmotion_jax.pretrain.pixel_objective import pixel_loss
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, shardings_of
 from surgmotion_jax.pretrain.step import abstract_batch, prepare_shards
 
@@ -56,14 +57,18 @@ class HeldoutBatch(NamedTuple):
 def heldout_step(
     state: TrainState, batch: RawBatch, *, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
 ) -> HeldoutBatch:
-    """Plain L1 on masked tokens, beside two predictors that do not know the clip.
+    """The plain error on masked tokens, beside two predictors that do not know the clip.
 
-    `constant` is the best constant prediction of the same targets: the per-dimension median over all masked tokens of
-    this batch. `shuffled` is the same model given the context of the next clip at the same positions.
+    The error is L1 for features and squared for pixels, unweighted. `constant` is the best constant prediction of the
+    same targets over all masked tokens of this batch: the median of each dimension for L1, the mean for squares.
+    `shuffled` is the same model given the context of the next clip at the same positions. Features, their effective
+    rank, spread and likeness to the context are the EMA encoder's under either objective.
     """
     prepared = prepare_shards(batch, jnp.zeros((), jnp.int32), config, program, layout, training=False)
     features_BxNxC = targets_of(state.target, prepared.patches_BxNxP, config, layout)
-    results = [_set_metrics(state, prepared, features_BxNxC, i, config, layout) for i in range(len(prepared.masks))]
+    targets_BxNxD = pixels_of(prepared, config) if config.objective.pixels else features_BxNxC
+    both = features_BxNxC, targets_BxNxD
+    results = [_set_metrics(state, prepared, *both, i, config, layout) for i in range(len(prepared.masks))]
     metrics = {name: jnp.stack([r[0][name] for r in results]).mean() for name in results[0][0]}
     error_BxM = results[0][1]
     pictured = Pictured(
@@ -83,6 +88,7 @@ def _set_metrics(
     state: TrainState,
     prepared: Prepared,
     features_BxNxC: jax.Array,
+    targets_BxNxD: jax.Array,
     number: int,
     config: PretrainConfig,
     layout: MeshLayout,
@@ -91,18 +97,28 @@ def _set_metrics(
     predicted, context = predict_targets(state.params, prepared.patches_BxNxP, mask, config, layout)
     others_patches = jnp.roll(prepared.patches_BxNxP, 1, axis=0)
     shuffled, _ = predict_targets(state.params, others_patches, mask, config, layout)
-    target = gather_tokens(features_BxNxC, mask.target_BxM)
+    target = gather_tokens(targets_BxNxD, mask.target_BxM)
     real = weights.plain_BxM > 0
-    constant_C = jnp.nanmedian(jnp.where(real[..., None], target, jnp.nan), axis=(0, 1))
-    one = Prediction(predicted, target, context)
+    error, centre, distance = _measures(config)
+    constant_D = centre(jnp.where(real[..., None], target, jnp.nan), axis=(0, 1))
+    one = Prediction(predicted, gather_tokens(features_BxNxC, mask.target_BxM), context)
     seen = spread(predicted, weights.eligible_BxM, config.loss.diversity.eps)
     metrics = {
-        "heldout/loss": motion_loss(predicted, target, weights.plain_BxM),
-        "heldout/constant": motion_loss(jnp.broadcast_to(constant_C, target.shape), target, weights.plain_BxM),
-        "heldout/shuffled": motion_loss(shuffled, target, weights.plain_BxM),
+        "heldout/loss": error(predicted, target, weights.plain_BxM),
+        "heldout/constant": error(jnp.broadcast_to(constant_D, target.shape), target, weights.plain_BxM),
+        "heldout/shuffled": error(shuffled, target, weights.plain_BxM),
         **gauges(one, weights, seen, config),
     }
-    return metrics, jnp.where(real, jnp.abs(predicted - target).mean(-1), jnp.nan)
+    if config.objective.pixels:  # what spreads is not features, and says nothing of their collapse
+        metrics["gauge/pixel_std"] = metrics.pop("gauge/prediction_std")
+    return metrics, jnp.where(real, distance(predicted - target).mean(-1), jnp.nan)
+
+
+def _measures(config: PretrainConfig) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array], Any]:
+    """The error of predictions, the constant that makes it smallest, and the error of one value."""
+    if config.objective.pixels:
+        return pixel_loss, jnp.nanmean, jnp.square
+    return motion_loss, jnp.nanmedian, jnp.abs
 
 
 def rankme(gram_CxC: np.ndarray) -> float:

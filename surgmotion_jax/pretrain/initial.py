@@ -38,27 +38,29 @@ class Initial(NamedTuple):
     told: tuple[str, ...]
 
 
-def plan_initial(init: InitConfig, model: ModelConfig) -> Initial:
+def plan_initial(init: InitConfig, model: ModelConfig, head: str = "predictor") -> Initial:
     """Decides, from a checkpoint's manifest alone, what fills the state, before anything is compiled or loaded.
 
     `init.checkpoint` is a workdir, a checkpoint, or converted weights; each of `init.parts` is taken if it is there.
+    The part `predictor` is the network that predicts, `head`: the predictor of features or the decoder of pixels.
     Encoder and target stand in for each other: with only one of them both start from it. A predictor that is absent or
     not asked for stays as initialised. Raises CheckpointMissing; CheckpointMismatch with the fields of the architecture
     that differ; CheckpointError if nothing that was asked for is there, or no optimiser state that fits.
     """
     checkpoint = find_weights(init.checkpoint)
     manifest = read_manifest(checkpoint)
-    there = [part for part, place in PLACES.items() if _holds(manifest, place)]
+    places = PLACES | {"predictor": f"params/{head}"}
+    there = [part for part, place in places.items() if _holds(manifest, place)]
     sources = choose_parts(init.parts, there)
     if not sources:
         raise CheckpointError(
             f"{checkpoint}: init.parts asks for {', '.join(init.parts)}; the checkpoint holds "
             f"{', '.join(there) or 'none of the parts'}."
         )
-    differences = compare_architecture(manifest, model, "predictor" in sources)
+    differences = compare_architecture(manifest, model, head == "predictor" and "predictor" in sources)
     if differences:
         raise CheckpointMismatch(str(checkpoint), differences)
-    filled = {PLACES[part]: PLACES[source] for part, source in sources.items()}
+    filled = {places[part]: places[source] for part, source in sources.items()}
     if init.optimizer:
         if not _holds(manifest, "moments") or any(part != sources.get(part) for part in PLACES):
             raise CheckpointError(
@@ -66,7 +68,7 @@ def plan_initial(init: InitConfig, model: ModelConfig) -> Initial:
                 "run together, and converted weights have none; set --config.init.optimizer=False."
             )
         filled["moments"] = "moments"
-    return Initial(str(checkpoint), filled, describe_parts(sources, there))
+    return Initial(str(checkpoint), filled, describe_parts(sources, there, TITLES | {"predictor": head}))
 
 
 def choose_parts(asked: Sequence[str], there: Sequence[str]) -> dict[str, str]:
@@ -80,16 +82,16 @@ def choose_parts(asked: Sequence[str], there: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def describe_parts(sources: Mapping[str, str], there: Sequence[str]) -> tuple[str, ...]:
+def describe_parts(sources: Mapping[str, str], there: Sequence[str], titles: Mapping[str, str]) -> tuple[str, ...]:
     """A sentence a part: where it starts from, and why not from itself."""
     told = []
-    for part, title in TITLES.items():
+    for part, title in titles.items():
         source = sources.get(part)
         if source == part:
             told.append(f"{title}: from the checkpoint")
         elif source:
             why = "not asked for" if part in there else "none in the checkpoint"
-            told.append(f"{title}: a copy of the checkpoint's {TITLES[source]} ({why})")
+            told.append(f"{title}: a copy of the checkpoint's {titles[source]} ({why})")
         else:
             why = "not asked for" if part in there else "none in the checkpoint"
             told.append(f"{title}: freshly initialised ({why})")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from surgmotion_jax.pretrain.alarms import collapse_alarms
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.heldout import Pictured
 from surgmotion_jax.pretrain.masks import MaskProgram, program_of_step
 from surgmotion_jax.pretrain.objective import RawBatch
 from surgmotion_jax.pretrain.state import TrainState
+from surgmotion_jax.pretrain.watch import Ending, Watch
 
 Metrics = Mapping[str, float]
 
 
-class NonFinite(RuntimeError):
+class Halted(RuntimeError):
+    """A run was ended before its last step: an alarm whose action asks for it, or updates that were not finite."""
+
+
+class NonFinite(Halted):
     """Too many updates in a row were skipped because loss or gradient was not finite."""
 
 
@@ -30,59 +35,90 @@ class Services:
 
     batches: Iterator[RawBatch]  # global batches from the first step on
     evaluate: Callable[[TrainState], tuple[dict[str, float], Pictured | None]]
-    save: Callable[[int, TrainState], None]
+    save: Callable[[int, TrainState, float | None], None]  # with the probe's value if it is the best so far
     record: Callable[[Literal["train", "heldout"], int, Metrics], None]
     event: Callable[[int, str], None]
     progress: Callable[[int, str], None]
     picture: Callable[[int, Pictured], None]
-    interrupted: Callable[[int], bool]  # whether to stop at this step
+    interrupted: Callable[[int], bool]  # whether to stop at this position in the data
     memory_gb: Callable[[], float]
+    probe: Callable[[TrainState], dict[str, float]] | None = None
+    best: float = float("-inf")  # of `checkpoint.keep_best` so far
+    passed_over: int = 0  # steps' worth of data given up by rollbacks: step s takes what comes at s + passed_over
+    mfu: Callable[[float], float | None] = lambda _: None  # from seconds per step; None where the peak is not known
 
 
 @dataclass
-class _Interval:
-    """Steps since the last metrics line."""
+class Interval:
+    """Steps since the last metrics line. `aside` is time spent on anything but them."""
 
-    started: float = field(default_factory=time.monotonic)
+    started: float
     waited: float = 0.0
+    aside: float = 0.0
     metrics: list[Any] = field(default_factory=list)
+
+    def next(self, batches: Iterator[RawBatch]) -> RawBatch:
+        before = time.monotonic()
+        batch = next(batches)
+        self.waited += time.monotonic() - before
+        return batch
+
+    def add(self, metrics: Any) -> None:
+        if self.metrics:
+            jax.block_until_ready(self.metrics[-1])  # stay one step ahead of the device, not many
+        self.metrics.append(metrics)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        jax.block_until_ready(self.metrics)
+        before = time.monotonic()
+        yield
+        self.aside += time.monotonic() - before
 
 
 def train(
     config: PretrainConfig, programs: tuple[MaskProgram, ...], steps: Mapping[str, Any], state: TrainState, do: Services
-) -> tuple[TrainState, str]:
-    """Runs from the state's step to the last, or until interrupted. Returns the state and 'finished' or 'interrupted'.
+) -> tuple[TrainState, Ending]:
+    """Runs from the state's step to the last, or until interrupted, or until an alarm or skipped updates end it.
 
-    `steps` holds the compiled training step of each mask program by name. Raises NonFinite after
-    `alarms.nonfinite_steps` skipped updates in a row.
+    `steps` holds the compiled training step of each mask program by name. A run that finished or was interrupted has
+    saved its state; one that was ended has not, so that the last good checkpoint stays the newest.
     """
-    step, last, skipped = int(state.step), last_step(config), 0
-    interval, saved = _Interval(), step
+    step, last = int(state.step), last_step(config)
+    saved, best = step, do.best
+    watch = Watch(config.alarms, step, do.event)
     if step == 0:
-        hold_out(config, step, state, do)
-    while step < last and not do.interrupted(step):
-        before = time.monotonic()
-        batch = next(do.batches)
-        interval.waited += time.monotonic() - before
-
-        program = program_of_step(programs, config.seed, step)
+        watch.evaluated(step, hold_out(config, step, state, do))
+        probe(config, step, state, do)
+    interval = Interval(time.monotonic())
+    while watch.ending is None and step < last and not do.interrupted(step + do.passed_over):
+        batch = interval.next(do.batches)
+        program = program_of_step(programs, config.seed, step + do.passed_over)
         state, metrics = steps[program.name](state, batch)
         step += 1
-        if interval.metrics:
-            jax.block_until_ready(interval.metrics[-1])  # stay one step ahead of the device, not many
-        interval.metrics.append(metrics)
+        interval.add(metrics)
 
-        if step % config.run.log_every == 0 or step == last:
-            skipped = log(config, step, interval, skipped, do)
-            interval = _Interval()
-        if step % config.heldout.every == 0 or step == last:
-            hold_out(config, step, state, do)
-        if step % config.checkpoint.every == 0:
-            do.save(step, state)
+        if _due(step, config.run.log_every, last):
+            rows = jax.device_get(interval.metrics)
+            watch.logged(step, log(config, step, interval, rows, do), rows)
+            interval = Interval(time.monotonic())
+        value = None
+        if _due(step, config.heldout.every, last) or _due(step, config.probe.every, last):
+            with interval.paused():
+                if _due(step, config.heldout.every, last):
+                    watch.evaluated(step, hold_out(config, step, state, do))
+                if watch.ending is None and _due(step, config.probe.every, last):
+                    value = probe(config, step, state, do)
+        better = value is not None and value > best
+        if watch.ending is None and (better or step % config.checkpoint.every == 0):
+            best = value if better and value is not None else best
+            do.save(step, state, best if better else None)
             saved = step
+    if watch.ending is not None:
+        return state, watch.ending
     if saved != step:
-        do.save(step, state)
-    return state, "finished" if step >= last else "interrupted"
+        do.save(step, state, None)
+    return state, Ending("finished" if step >= last else "interrupted", step)
 
 
 def last_step(config: PretrainConfig) -> int:
@@ -90,13 +126,21 @@ def last_step(config: PretrainConfig) -> int:
     return min(config.steps, config.run.stop_at_step or config.steps)
 
 
-def log(config: PretrainConfig, step: int, interval: _Interval, skipped: int, do: Services) -> int:
-    """Writes the interval's mean metrics. Returns the length of the current run of skipped updates."""
-    rows = jax.device_get(interval.metrics)
-    elapsed = time.monotonic() - interval.started
-    means = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-    for row in rows:
-        skipped = skipped + 1 if row["optim/skipped"] else 0
+def _due(step: int, every: int, last: int) -> bool:
+    return step % every == 0 or step == last
+
+
+def log(
+    config: PretrainConfig, step: int, interval: Interval, rows: Sequence[Mapping[str, Any]], do: Services
+) -> float:
+    """Writes the interval's metrics, means over its updates. Returns the mean loss.
+
+    Skipped updates would make every mean NaN: they count in `optim/skipped` alone, unless there are no others.
+    """
+    elapsed = time.monotonic() - interval.started - interval.aside
+    applied = [row for row in rows if not row["optim/skipped"]] or rows
+    means = {name: float(np.mean([row[name] for row in applied])) for name in rows[0]}
+    means["optim/skipped"] = float(np.mean([row["optim/skipped"] for row in rows]))
     if means["optim/skipped"]:
         do.event(step, f"{sum(bool(r['optim/skipped']) for r in rows)} updates skipped: loss or gradient not finite")
     per_step = elapsed / len(rows)
@@ -106,27 +150,21 @@ def log(config: PretrainConfig, step: int, interval: _Interval, skipped: int, do
         "speed/clips_per_s": config.optim.batch / per_step,
         "memory/gb": do.memory_gb(),
     }
+    mfu = do.mfu(per_step)
+    means |= {} if mfu is None else {"speed/mfu": mfu}
     do.record("train", step, means)
     do.progress(
         step,
         f"loss {means['loss/total']:.4f}  l1 {means['loss/l1']:.4f}  lr {means['optim/lr']:.2e}  "
         f"{means['speed/clips_per_s']:.1f} clips/s",
     )
-    if skipped >= config.alarms.nonfinite_steps:
-        raise NonFinite(
-            f"{skipped} updates in a row up to step {step} were skipped because loss or gradient was not finite "
-            f"(alarms.nonfinite_steps = {config.alarms.nonfinite_steps}); the state is that of the last good step. "
-            "Lower optim.lr, or look at the data of these steps."
-        )
-    return skipped
+    return means["loss/total"]
 
 
-def hold_out(config: PretrainConfig, step: int, state: TrainState, do: Services) -> None:
-    """Evaluates on held-out clips, records, raises alarms, keeps the pictures."""
+def hold_out(config: PretrainConfig, step: int, state: TrainState, do: Services) -> dict[str, float]:
+    """Evaluates on held-out clips, records, keeps the pictures."""
     metrics, pictured = do.evaluate(state)
     do.record("heldout", step, metrics)
-    for text in collapse_alarms(step, metrics, config.alarms):
-        do.event(step, f"alarm: {text}")
     if pictured is not None:
         do.picture(step, pictured)
     gain = {n: 100 * (1 - metrics["heldout/loss"] / metrics[f"heldout/{n}"]) for n in ("constant", "shuffled")}
@@ -135,3 +173,19 @@ def hold_out(config: PretrainConfig, step: int, state: TrainState, do: Services)
         f"held-out {metrics['heldout/loss']:.4f}: {gain['constant']:+.1f} % better than a constant, "
         f"{gain['shuffled']:+.1f} % than with another clip's context; RankMe {metrics['gauge/rankme']:.1f}",
     )
+    return metrics
+
+
+def probe(config: PretrainConfig, step: int, state: TrainState, do: Services) -> float | None:
+    """Probes the frozen encoder, if there is a probe, and records. Returns the metric that decides what is best."""
+    if do.probe is None:
+        return None
+    metrics = do.probe(state)
+    do.record("heldout", step, metrics)
+    do.progress(
+        step,
+        f"probe: kNN {100 * metrics['probe/knn']:.1f} %, linear {100 * metrics['probe/linear']:.1f} % "
+        f"(chance {100 * metrics['probe/chance']:.1f} %); mean recall {100 * metrics['probe/knn_balanced']:.1f} % and "
+        f"{100 * metrics['probe/linear_balanced']:.1f} % (chance {100 * metrics['probe/chance_balanced']:.1f} %)",
+    )
+    return metrics[config.checkpoint.keep_best] if config.checkpoint.keep_best else None

@@ -19,7 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from surgmotion_jax.models.config import Grid
-from surgmotion_jax.pretrain.config import BlockSet, MaskConfig
+from surgmotion_jax.pretrain.mask_config import BlockSet, MaskConfig
+from surgmotion_jax.pretrain.saliency import rescale_score
+
+MOST_SALIENT = 3.0  # standard deviations beyond which a tube is not drawn more strongly
 
 
 class MaskSet(NamedTuple):
@@ -38,6 +41,7 @@ class MaskProgram:
     targets: tuple[int, ...]  # number of target tokens of each mask set
     ratio: float | None  # tube ratio, or None for blocks
     sets: tuple[BlockSet, ...] = ()
+    temperature: float | None = None  # of a draw by saliency, or None where saliency plays no part
 
     @property
     def contexts(self) -> tuple[int, ...]:
@@ -45,7 +49,7 @@ class MaskProgram:
 
 
 def mask_programs(config: MaskConfig, grid: Grid) -> tuple[MaskProgram, ...]:
-    """The programs that a config needs: one per tube ratio, or one for its block sets.
+    """The programs that a config needs: one per ratio of tubes, or one for its block sets.
 
     Raises ValueError where a ratio would hide no tube or all of them.
     """
@@ -55,8 +59,15 @@ def mask_programs(config: MaskConfig, grid: Grid) -> tuple[MaskProgram, ...]:
         shares = zip(names, sets, strict=True)
         targets = tuple(_columns(f"mask.sets.{n}.target", s.target, grid) * grid.time for n, s in shares)
         return (MaskProgram("multiblock", grid, targets, None, sets),)
+    temperature = config.temperature if config.kind == "motion" else None
     return tuple(
-        MaskProgram(f"tube {ratio:g}", grid, (_columns("mask.ratios", ratio, grid) * grid.time,), ratio)
+        MaskProgram(
+            f"{config.kind} {ratio:g}",
+            grid,
+            (_columns("mask.ratios", ratio, grid) * grid.time,),
+            ratio,
+            temperature=temperature,
+        )
         for ratio in config.ratios
     )
 
@@ -76,18 +87,26 @@ def program_of_step(programs: Sequence[MaskProgram], seed: int, step: int) -> Ma
     return programs[np.random.Generator(np.random.Philox(key=[seed, step])).integers(len(programs)).item()]
 
 
-def draw_masks(program: MaskProgram, step_key: jax.Array, sample_key_B: jax.Array) -> tuple[MaskSet, ...]:
+def draw_masks(
+    program: MaskProgram, step_key: jax.Array, sample_key_B: jax.Array, logit_BxP: jax.Array | None = None
+) -> tuple[MaskSet, ...]:
     """Draws the mask sets of a batch.
 
     Args:
       program: static counts.
       step_key: key of the step; V-JEPA draws one block size per step.
       sample_key_B: one key per sample, from its global index: masks depend neither on mesh nor on host count.
+      logit_BxP: `tube_logits` of the batch, for programs with a temperature.
     """
     grid, sets = program.grid, []
     if program.ratio is not None:
         columns = program.targets[0] // grid.time
-        priority_BxN = jax.vmap(lambda key: _tube_priority(key, grid, columns))(sample_key_B)
+        if program.temperature is None:
+            rank_BxP = jax.vmap(lambda key: jnp.argsort(jax.random.permutation(key, grid.columns)))(sample_key_B)
+        else:
+            assert logit_BxP is not None
+            rank_BxP = jax.vmap(_motion_ranks)(sample_key_B, logit_BxP)
+        priority_BxN = jnp.tile(rank_BxP < columns, grid.time).astype(jnp.float32)
         return (split_tokens(priority_BxN, program.targets[0]),)
     for i, (spec, count) in enumerate(zip(program.sets, program.targets, strict=True)):
         size = block_size(jax.random.uniform(jax.random.fold_in(step_key, i), (3,)), spec, grid)
@@ -97,10 +116,25 @@ def draw_masks(program: MaskProgram, step_key: jax.Array, sample_key_B: jax.Arra
     return tuple(sets)
 
 
-def _tube_priority(key: jax.Array, grid: Grid, columns: int) -> jax.Array:
-    """1 for tokens of `columns` random columns, else 0."""
-    rank_P = jnp.argsort(jax.random.permutation(key, grid.columns))
-    return jnp.tile(rank_P < columns, grid.time).astype(jnp.float32)
+def tube_logits(score_BxU: jax.Array, inside_Bxhxw: jax.Array, temperature: float) -> jax.Array:
+    """How strongly each column is drawn by motion masks, [B,P] float32, all equal where all scores are.
+
+    The z-score of a column's saliency over the clip's columns inside the field of view, within +-3, over the
+    temperature. Columns outside are drawn like the least salient one inside, whatever their score: never favoured, but
+    drawn where the static count asks for more columns than lie inside.
+    """
+    inside_BxP = inside_Bxhxw.reshape(len(inside_Bxhxw), -1)
+    score_BxP = score_BxU.reshape(len(score_BxU), -1, inside_BxP.shape[1]).mean(1)
+    salient_BxP = jnp.clip(rescale_score(score_BxP, inside_BxP, "zscore"), -MOST_SALIENT, MOST_SALIENT)
+    least_Bx1 = jnp.where(inside_BxP, salient_BxP, MOST_SALIENT).min(1, keepdims=True)
+    least_Bx1 = jnp.where(inside_BxP.any(1, keepdims=True), least_Bx1, 0.0)
+    return jnp.where(inside_BxP, salient_BxP, least_Bx1) / temperature
+
+
+def _motion_ranks(key: jax.Array, logit_P: jax.Array) -> jax.Array:
+    """Ranks [P] of columns drawn one after another without replacement, in proportion to exp(logit) (Gumbel top-k)."""
+    drawn_P = logit_P + jax.random.gumbel(key, logit_P.shape)
+    return jnp.argsort(jnp.argsort(-drawn_P))
 
 
 def split_tokens(priority_BxN: jax.Array, targets: int) -> MaskSet:

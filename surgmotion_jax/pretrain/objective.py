@@ -20,9 +20,11 @@ from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain import saliency
 from surgmotion_jax.pretrain.augment import augment, centre
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.flow import flow_score
 from surgmotion_jax.pretrain.fov import field_of_view, patches_inside
 from surgmotion_jax.pretrain.losses import Spread, affinity_loss, diversity_loss, motion_loss, spread
-from surgmotion_jax.pretrain.masks import MaskProgram, MaskSet, draw_masks
+from surgmotion_jax.pretrain.masks import MaskProgram, MaskSet, draw_masks, tube_logits
+from surgmotion_jax.pretrain.pixel_objective import pixel_targets, pixel_terms
 
 # Streams of random draws, each a fold of the seed.
 AUGMENT, SAMPLE_MASK, STEP_MASK = 0, 1, 2
@@ -73,7 +75,8 @@ def prepare(
         video01 = centre(batch.video_BxTxHxWx3, config.augment)
     inside, score = score_tubes(video01, config)
     step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), STEP_MASK), step)
-    masks = draw_masks(program, step_key, sample_keys(config.seed, SAMPLE_MASK, batch.index_B))
+    logits = None if program.temperature is None else tube_logits(score, inside, program.temperature)
+    masks = draw_masks(program, step_key, sample_keys(config.seed, SAMPLE_MASK, batch.index_B), logits)
     weighed = [weigh_targets(m, score, inside, batch.valid_BxT, config) for m in masks]
     patches = patchify(normalise_pixels(video01), config.model.patch, config.model.tubelet)
     return Prepared(
@@ -93,10 +96,14 @@ def score_tubes(video01: jax.Array, config: PretrainConfig) -> tuple[jax.Array, 
     settings = config.saliency
     batch = video01.shape[0]
     inside = jnp.ones((batch, grid.height, grid.width), bool)
+    pixels = jnp.ones((batch, *video01.shape[2:4]), bool)
     if settings.fov == "auto":
-        inside = patches_inside(field_of_view(video01), patch, settings.edge)
+        pixels = field_of_view(video01)
+        inside = patches_inside(pixels, patch, settings.edge)
     if settings.kind == "none":
         return inside, jnp.zeros((batch, grid.columns))
+    if settings.kind == "flow":
+        return inside, flow_score(video01, pixels, patch, tubelet, settings.unit)
     return inside, saliency.motion_score(video01, patch, tubelet, settings.unit, inside)
 
 
@@ -147,20 +154,28 @@ def targets_of(encoder: Any, patches_BxNxP: jax.Array, config: PretrainConfig, l
 def predict_targets(
     params: Any, patches_BxNxP: jax.Array, mask: MaskSet, config: PretrainConfig, layout: Layout
 ) -> tuple[jax.Array, jax.Array]:
-    """Encodes the context alone, predicts the targets. Returns (predictions [B,M,C] float32, context [B,K,C])."""
+    """Encodes the context alone, predicts the targets. Returns (predictions [B,M,C] float32, context [B,K,C]).
+
+    Under the pixel objective predictions are of pixels, [B,M,P].
+    """
     grid: Grid = config.grid
+    head = config.objective
     visible = gather_tokens(patches_BxNxP, mask.context_BxK)
     context = encode(config.model, params["encoder"], visible, mask.context_BxK, grid=grid, layout=layout).tokens
-    predicted = predict(
-        config.model, params["predictor"], context, mask.context_BxK, mask.target_BxM, grid=grid, layout=layout
-    )
+    model, ids = head.head_model(config.model), (mask.context_BxK, mask.target_BxM)
+    predicted = predict(model, params[head.head], context, *ids, grid=grid, layout=layout)
     return predicted.astype(jnp.float32), context
 
 
 def loss_and_metrics(
     params: Any, target_encoder: Any, prepared: Prepared, config: PretrainConfig, layout: Layout
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """L = L_motion + 0.1 L_st + 0.3 L_var (weights from config), each term per mask set, then the mean over sets."""
+    """L = L_motion + 0.1 L_st + 0.3 L_var (weights from config), each term per mask set, then the mean over sets.
+
+    Under the pixel objective L is the squared error of pixels, and `target_encoder` is not used.
+    """
+    if config.objective.pixels:
+        return pixel_loss_and_metrics(params, prepared, config, layout)
     encoder = jax.lax.stop_gradient(target_encoder) if config.loss.stop_gradient else params["encoder"]
     targets_BxNxC = targets_of(encoder, prepared.patches_BxNxP, config, layout)
     if config.loss.stop_gradient:
@@ -170,6 +185,31 @@ def loss_and_metrics(
         predicted, context = predict_targets(params, prepared.patches_BxNxP, mask, config, layout)
         one = Prediction(predicted, gather_tokens(targets_BxNxC, mask.target_BxM), context)
         terms.append(set_terms(one, weights, config))
+    return mean_over_sets(terms)
+
+
+def pixel_loss_and_metrics(
+    params: Any, prepared: Prepared, config: PretrainConfig, layout: Layout
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The squared error of the masked tokens' pixels, per mask set, then the mean over sets."""
+    targets_BxNxP = pixels_of(prepared, config)
+    terms = []
+    for mask, weights in zip(prepared.masks, prepared.weights, strict=True):
+        predicted, _ = predict_targets(params, prepared.patches_BxNxP, mask, config, layout)
+        wanted = gather_tokens(targets_BxNxP, mask.target_BxM)
+        kinds = (weights.plain_BxM, weights.motion_BxM, weights.eligible_BxM)
+        terms.append(pixel_terms(predicted, wanted, *kinds, config))
+    return mean_over_sets(terms)
+
+
+def pixels_of(prepared: Prepared, config: PretrainConfig) -> jax.Array:
+    """What the pixel objective predicts of every token: [B,N,P] float32."""
+    model = config.model
+    return pixel_targets(prepared.video01_BxTxHxWx3, model.patch, model.tubelet, config.objective.norm_pixels)
+
+
+def mean_over_sets(terms: list[dict[str, jax.Array]]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss and metrics of a step from those of its mask sets."""
     metrics = {name: jnp.stack([t[name] for t in terms]).mean() for name in terms[0]}
     return metrics["loss/total"], metrics
 

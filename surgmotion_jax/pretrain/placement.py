@@ -9,12 +9,10 @@ from typing import Any
 
 import jax
 
-from surgmotion_jax.models.encoder import encoder_axes
-from surgmotion_jax.models.predictor import predictor_axes
 from surgmotion_jax.parallel.auto_mesh import Demand, Row, choose_mesh, device_memory, slice_count
 from surgmotion_jax.parallel.rules import mesh_axes, spec_of
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.state import init_state
+from surgmotion_jax.pretrain.state import init_state, parameter_axes
 
 
 def place(
@@ -35,12 +33,12 @@ def place(
 def demand_of(config: PretrainConfig) -> Demand:
     """What the config asks of a mesh, from shapes alone."""
     state = jax.eval_shape(lambda: init_state(config))
-    axes = {"encoder": encoder_axes(config.model), "predictor": predictor_axes(config.model)}
+    head = config.objective.head_model(config.model).predictor_trunk
     split: dict[str, int] = {
         "fsdp": 0,
-        "tensor": math.gcd(config.model.encoder.heads, config.model.predictor_trunk.heads),
+        "tensor": math.gcd(config.model.encoder.heads, head.heads),
     }
-    names = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
+    names = jax.tree.leaves(parameter_axes(config), is_leaf=lambda x: isinstance(x, tuple))
     for leaf, leaf_names in zip(jax.tree.leaves(state.params), names, strict=True):
         for size, entry in zip(leaf.shape, spec_of(leaf_names), strict=True):
             for axis in mesh_axes(entry):

@@ -52,9 +52,10 @@ def step_flops(config: PretrainConfig, programs: Sequence[MaskProgram]) -> StepF
 
 def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float, ...]:
     model, sets = config.model, list(zip(program.contexts, program.targets, strict=True))
+    head = config.objective.head_model(model)
     context = sum(encoder_flops(model, k) for k, _ in sets)
-    predictor = sum(predictor_flops(model, k, m) for k, m in sets)
-    target = encoder_flops(model, config.grid.tokens)
+    predictor = sum(predictor_flops(head, k, m) for k, m in sets)
+    target = 0 if config.objective.pixels else encoder_flops(model, config.grid.tokens)
     # Each product has two gradients; patches need none.
     backward = 2 * (context + predictor) - sum(embed_flops(model, k) for k, _ in sets)
     if not config.loss.stop_gradient:
@@ -63,7 +64,7 @@ def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float,
     affinity = sum(6 * 2 * m * m * model.target_width for _, m in sets) if config.loss.affinity.weight else 0
     (height, width), side = config.data.canvas, config.augment.crop
     prepare = 3 * config.data.frames * 2 * (side * height * width + side * side * width)
-    again = sum(_recomputed(model.encoder, k) + _recomputed(model.predictor_trunk, k + m) for k, m in sets)
+    again = sum(_recomputed(model.encoder, k) + _recomputed(head.predictor_trunk, k + m) for k, m in sets)
     return context, predictor, target, backward, affinity, prepare, again
 
 
@@ -80,7 +81,7 @@ def _recomputed(c: TransformerConfig, tokens: int) -> int:
 
 def kept_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
     """Estimated bytes that forward keeps for backward on a device that holds `clips` clips of a micro-batch."""
-    model = config.model
+    model = config.objective.head_model(config.model)
     kept = 0.0
     for k, m in zip(program.contexts, program.targets, strict=True):
         kept += _trunk_bytes(model.encoder, k) + _trunk_bytes(model.predictor_trunk, k + m)
@@ -105,7 +106,7 @@ def _trunk_bytes(c: TransformerConfig, tokens: int) -> float:
 
 def working_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
     """Estimated bytes of what lives briefly: one block of the target encoder, clips as floats, affinity rows."""
-    model, tokens = config.model, config.grid.tokens
+    model, tokens = config.objective.head_model(config.model), config.grid.tokens
     c = model.encoder
     block = tokens * (c.width * (4 + 4 + 5 * WIDTH[c.dtype]) + 2 * c.mlp * WIDTH[c.dtype])
     block += c.heads * tokens**2 * 6 if c.attention == "xla" else 0
@@ -132,13 +133,15 @@ def expected_traffic(config: PretrainConfig, state: Any, mesh: Mapping[str, int]
     `state` is the abstract state. Each micro-batch gathers and scatters anew.
     """
     shared, copies, parts = mesh["fsdp"], mesh["data"], config.optim.accumulate
-    encoder, predictor = (_elements(state.params[name]) for name in ("encoder", "predictor"))
+    encoder, predictor = (_elements(state.params[name]) for name in ("encoder", config.objective.head))
     width, again = WIDTH[config.model.dtype], int(config.model.remat in ("full", "attention"))
-    passes = (3 + again) * encoder + (2 + again) * predictor
+    # Encoder on the context, its gradient, and, for features, the target encoder: a pass each.
+    over_encoder = 2 + again + (not config.objective.pixels)
+    passes = over_encoder * encoder + (2 + again) * predictor
     found = []
     if shared > 1:
         share = (shared - 1) / shared * width * parts / mesh["tensor"]
-        found.append(Traffic("all-gather", ("fsdp",), parts * (3 + again), passes * share))
+        found.append(Traffic("all-gather", ("fsdp",), parts * over_encoder, passes * share))
         found.append(Traffic("reduce-scatter", ("fsdp",), parts, (encoder + predictor) * share))
     if copies > 1:
         reduced = (encoder + predictor) * 4 / shared / mesh["tensor"] * parts

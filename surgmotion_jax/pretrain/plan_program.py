@@ -23,14 +23,14 @@ from surgmotion_jax.pretrain.state import TrainState
 from surgmotion_jax.pretrain.step import abstract_batch
 
 HLO_DTYPES = {"float32": "f32", "bfloat16": "bf16", "int32": "s32", "uint32": "u32", "uint8": "u8", "bool": "pred"}
-MODELS = {"Encoder": "encoder", "Predictor": "predictor"}
+MODELS = {"Encoder": "encoder", "Predictor": "predictor"}  # module -> parameters; pixels: "decoder"
 
 
 @dataclass(frozen=True)
 class Exchange:
     """Weights that one pass over a stack of blocks gathers or scatters, for each block."""
 
-    model: str  # encoder or predictor
+    model: str  # encoder, predictor or decoder
     work: str  # forward, recomputed, backward
     role: str  # gather, scatter, or reduce: gradients summed whole, then cut
     bytes: float  # received by a device for one block
@@ -95,17 +95,18 @@ def exchanges(
     config: PretrainConfig, state: TrainState, found: Sequence[Collective], tensor: int
 ) -> tuple[Exchange, ...]:
     """Weights and gradients exchanged along fsdp in each loop over blocks, per block and kind of work."""
+    models = MODELS | {"Predictor": config.objective.head}
     totals: dict[tuple[str, str, str, str], float] = {}
     for one in found:
         trunk = next((i for i, loop in enumerate(one.loops) if loop.op_name.endswith("trunk/while")), None)
         if trunk is None or one.axes != ("fsdp",):
             continue
-        model = next((m for name, m in MODELS.items() if f"({name})" in one.loops[trunk].op_name), "")
+        model = next((m for name, m in models.items() if f"({name})" in one.loops[trunk].op_name), "")
         if model:
             inside = math.prod(loop.trips for loop in one.loops[trunk + 1 :])
             key = one.loops[trunk].body, model, work_of(one.op_name, one.loops[trunk].op_name), one.role
             totals[key] = totals.get(key, 0.0) + inside * one.wire_bytes
-    whole = {m: sharded_block_bytes(state.params[m], WIDTH[config.model.dtype], tensor) for m in MODELS.values()}
+    whole = {m: sharded_block_bytes(state.params[m], WIDTH[config.model.dtype], tensor) for m in models.values()}
     return tuple(
         Exchange(model, work, role, total, total / whole[model], loop)
         for (loop, model, work, role), total in totals.items()

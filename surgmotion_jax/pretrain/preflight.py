@@ -15,13 +15,14 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
     if config.data.holdout <= 0:
         raise ValueError("data.holdout is 0; the held-out loss needs clips kept aside, e.g. --config.data.holdout=0.1.")
     check_attention(model.attention, layout.mesh.devices.flat[0].platform, model.dtype)
-    trunks = model.encoder, model.predictor_trunk
-    for name, trunk in zip(("encoder", "predictor"), trunks, strict=True):
+    head = config.objective.head
+    trunks = model.encoder, config.objective.head_model(model).predictor_trunk
+    for name, trunk in zip(("encoder", head), trunks, strict=True):
         tensor = layout.mesh.shape["tensor"]
         if trunk.heads % tensor:
             raise ValueError(
                 f"the {name} has {trunk.heads} heads, not divisible by parallel.tensor {tensor}; choose a tensor size "
-                "that divides the heads of encoder and predictor."
+                f"that divides the heads of encoder and {head}."
             )
     if model.v21.levels > 1:
         raise ValueError(

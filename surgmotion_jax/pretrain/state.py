@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
     """Everything that training changes."""
 
     step: jax.Array  # finished steps; also the position in the data
-    params: dict[str, Any]  # {"encoder": ..., "predictor": ...}, online, float32
+    params: dict[str, Any]  # "encoder", and "predictor" or "decoder": online, float32
     target: dict[str, Any]  # EMA of the encoder, float32
     moments: optax.OptState  # AdamW's, in optim.moments_dtype
 
@@ -30,12 +30,22 @@ class TrainState(NamedTuple):
 def init_state(config: PretrainConfig) -> TrainState:
     """A fresh state; the target is a copy of the encoder. Pure: jit it, so that the two do not share buffers."""
     encoder_key, predictor_key = jax.random.split(jax.random.key(config.seed))
+    objective = config.objective
     params = {
         "encoder": init_encoder(config.model, encoder_key),
-        "predictor": init_predictor(config.model, predictor_key),
+        objective.head: init_predictor(objective.head_model(config.model), predictor_key),
     }
     target = jax.tree.map(jnp.copy, params["encoder"])
     return TrainState(jnp.zeros((), jnp.int32), params, target, init_moments(config.optim, params))
+
+
+def parameter_axes(config: PretrainConfig) -> dict[str, Any]:
+    """Logical axis names of every parameter, in the tree of `TrainState.params`."""
+    objective = config.objective
+    return {
+        "encoder": encoder_axes(config.model),
+        objective.head: predictor_axes(objective.head_model(config.model)),
+    }
 
 
 def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
@@ -45,8 +55,7 @@ def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
     `optim.offload` asks for host memory that the devices cannot reach.
     """
     shapes = jax.eval_shape(lambda: init_state(config))
-    axes = {"encoder": encoder_axes(config.model), "predictor": predictor_axes(config.model)}
-    params = parameter_shardings(layout.mesh, shapes.params, axes)
+    params = parameter_shardings(layout.mesh, shapes.params, parameter_axes(config))
     kept = in_host_memory(params, layout) if config.optim.offload else params
     moments = shapes.moments._replace(count=layout.replicated, mu=kept, nu=kept)
     shardings = TrainState(layout.replicated, params, params["encoder"], moments)  # type: ignore[arg-type]

@@ -64,8 +64,12 @@ def accumulated_gradients(
 def train_step(
     state: TrainState, batch: RawBatch, *, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
 ) -> tuple[TrainState, Metrics]:
-    """Gradients, AdamW, EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
-    grads, metrics = accumulated_gradients(state, batch, config, program, layout)
+    """Gradients, then `update`."""
+    return update(state, *accumulated_gradients(state, batch, config, program, layout), config)
+
+
+def update(state: TrainState, grads: Any, metrics: Metrics, config: PretrainConfig) -> tuple[TrainState, Metrics]:
+    """AdamW and EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
     optim, steps = config.optim, config.steps
     norm = global_norm(grads)
     lr = schedules.learning_rate(state.step, optim, steps)

@@ -14,7 +14,7 @@ from surgmotion_jax.report.axis import format_number
 from surgmotion_jax.report.html import Section, escape, sentence, within
 from surgmotion_jax.report.run import RunRecord
 from surgmotion_jax.report.svg import Chart, Line, Look, Mark, chart_figure
-from surgmotion_jax.report.verdict import THRESHOLDS
+from surgmotion_jax.report.verdict import THRESHOLDS, thresholds_of
 
 _SMOOTHED_FROM = 60
 
@@ -31,7 +31,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: its metrics, and how to draw them. `scale` multiplies every value (100 for percent)."""
+    """One chart: its metrics, and how to draw them. `scale` multiplies every value (100 for percent); `limit` names
+    the threshold to draw.
+    """
 
     title: str
     curves: tuple[Curve, ...]
@@ -39,7 +41,7 @@ class Panel:
     log: bool = False
     scale: float = 1.0
     smooth: bool = False
-    limit: float | None = None
+    limit: str = ""
     digits: int = 3
     wide: bool = False
     often_constant: bool = False
@@ -71,7 +73,7 @@ COLLAPSE = (
         "RankMe of the targets",
         (_heldout("gauge/rankme", "held-out"),),
         unit="dimensions",
-        limit=THRESHOLDS.rankme,
+        limit="rankme",
     ),
     Panel(
         "Spread of the features",
@@ -80,9 +82,31 @@ COLLAPSE = (
             _heldout("gauge/target_std", "target", "dash"),
         ),
         unit="std, held-out",
-        limit=THRESHOLDS.prediction_std,
+        limit="prediction_std",
     ),
-    Panel("Context and target", (_heldout("gauge/context_target_cosine", "cosine"),), unit="held-out"),
+    Panel("Context and target", (_heldout("gauge/context_target_cosine", "cosine"),), unit="held-out", limit="cosine"),
+)
+PROBE = (
+    Panel(
+        "Frozen probe: accuracy",
+        (
+            _heldout("probe/knn", "nearest neighbours"),
+            _heldout("probe/linear", "linear", "dash"),
+            _heldout("probe/chance", "commonest class", "dot"),
+        ),
+        unit="% of validation windows",
+        scale=100,
+    ),
+    Panel(
+        "Frozen probe: mean recall",
+        (
+            _heldout("probe/knn_balanced", "nearest neighbours"),
+            _heldout("probe/linear_balanced", "linear", "dash"),
+            _heldout("probe/chance_balanced", "commonest class", "dot"),
+        ),
+        unit="% over classes",
+        scale=100,
+    ),
 )
 TRAINING = (
     Panel(
@@ -105,6 +129,7 @@ TRAINING = (
 )
 SPEED = (
     Panel("Speed", (_train("speed/clips_per_s", "clips per second"),), smooth=True),
+    Panel("Model FLOPs utilisation", (_train("speed/mfu", "share"),), unit="% of the peak", scale=100, smooth=True),
     Panel("Step time", (_train("time/step_s", "step"),), unit="s", smooth=True),
     Panel(
         "Waiting for data",
@@ -112,11 +137,11 @@ SPEED = (
         unit="% of the step",
         scale=100,
         smooth=True,
-        limit=THRESHOLDS.data_wait_percent,
+        limit="data_wait_percent",
     ),
     Panel("Memory", (_train("memory/gb", "peak"),), unit="GB", often_constant=True),
 )
-GROUPS = (("Loss", LOSS), ("Collapse gauges", COLLAPSE), ("Training", TRAINING))
+GROUPS = (("Loss", LOSS), ("Frozen probe", PROBE), ("Collapse gauges", COLLAPSE), ("Training", TRAINING))
 
 
 def curves(run: RunRecord) -> Section:
@@ -171,7 +196,8 @@ def panel_chart(run: RunRecord, panel: Panel) -> Chart:
             lines.append(Line(label, step_N, running_median(value_N), colour, curve.look))
         else:
             lines.append(Line(curve.label, step_N, value_N, colour, curve.look))
-    limit = None if panel.limit is None else (panel.limit, f"threshold {panel.limit:g}")
+    bound = getattr(thresholds_of(run), panel.limit) if panel.limit else None
+    limit = None if bound is None else (bound, f"threshold {bound:g}")
     return Chart(
         panel.title,
         tuple(lines),
@@ -197,11 +223,11 @@ def running_median(value_N: np.ndarray) -> np.ndarray:
 
 
 def event_marks(run: RunRecord) -> tuple[Mark, ...]:
-    """Resumes and alarms, for every chart."""
-    words = {"resume": "resumed", "alarm": "alarm"}
-    return tuple(
-        Mark(event.step, words[event.word], alarm=event.word == "alarm") for event in run.events if event.word in words
-    )
+    """Resumes, alarms and what followed them, for every chart."""
+    words = {"resume": "resumed", "alarm": "alarm", "rollback": "rollback", "stopped": "stopped"}
+    # One mark a step: what followed an alarm stands for it.
+    marks = {e.step: Mark(e.step, words[e.word], alarm=e.word != "resume") for e in run.events if e.word in words}
+    return tuple(marks.values())
 
 
 def _is_level(chart: Chart) -> bool:

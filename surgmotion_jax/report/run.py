@@ -21,7 +21,7 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 SUMMARY = "summary.json"
 SNAPSHOT = "snapshot.npz"
-EVENT_WORDS = ("start", "resume", "alarm", "interrupted", "finished")
+EVENT_WORDS = ("start", "resume", "alarm", "rollback", "stopped", "interrupted", "finished")
 
 Read = TypeVar("Read")
 

@@ -13,6 +13,8 @@ _WORDS = {
     "start": "started",
     "resume": "resumed",
     "alarm": "alarm",
+    "rollback": "rollback",
+    "stopped": "stopped",
     "interrupted": "interrupted",
     "finished": "finished",
     "note": "note",
@@ -53,7 +55,7 @@ def environment(run: RunRecord) -> Section:
 
 
 def events(run: RunRecord) -> Section:
-    """Starts, resumes, alarms and the end, each with its time."""
+    """Starts, resumes, alarms, rollbacks and the end, each with its time."""
     if not run.events:
         return Section("Events", sentence("No events have been logged."))
     rows = "".join(
@@ -87,7 +89,7 @@ def subtitle(run: RunRecord) -> str:
     if not run.entries:
         return "nothing logged yet"
     last_word = next((event.word for event in reversed(run.events) if event.word not in ("alarm", "note")), "")
-    state = {"finished": "finished", "interrupted": "interrupted"}.get(
+    state = {"finished": "finished", "interrupted": "interrupted", "stopped": "stopped early"}.get(
         last_word, "no end logged: still running, or stopped"
     )
     spans = run.sessions()
@@ -115,7 +117,7 @@ def _spaced(name: str) -> str:
 
 
 def _alarm_class(word: str) -> str:
-    return ' class="alarm"' if word == "alarm" else ""
+    return ' class="alarm"' if word in ("alarm", "rollback", "stopped") else ""
 
 
 def _detail(text: str, word: str) -> str:

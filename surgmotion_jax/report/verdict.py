@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from surgmotion_jax.records import METRICS_FILE
 from surgmotion_jax.report.axis import format_fixed, format_number
@@ -20,10 +20,25 @@ class Thresholds:
     rankme: float = 10.0
     prediction_std: float = 0.1
     target_std: float = 0.1
+    cosine: float = 0.98
     data_wait_percent: float = 10.0
 
 
 THRESHOLDS = Thresholds()
+_OF_ALARMS = ("rankme", "prediction_std", "target_std", "cosine")
+
+
+def thresholds_of(run: RunRecord) -> Thresholds:
+    """The usual thresholds, with those at which this run's alarms were set."""
+    alarms = (run.config or {}).get("alarms")
+    given = alarms if isinstance(alarms, dict) else {}
+    numbers = {name: given.get(name) for name in _OF_ALARMS}
+    return replace(
+        THRESHOLDS, **{name: float(value) for name, value in numbers.items() if isinstance(value, int | float)}
+    )
+
+
+PROBE, PROBE_CHANCE = "probe/knn_balanced", "probe/chance_balanced"
 
 _NOTE = (
     '<p class="note"><b>A loss that first falls and then rises is normal.</b> The targets come from a moving '
@@ -63,17 +78,31 @@ def verdict(run: RunRecord) -> Section:
     gauges = read_gauges(run)
     headline, lead = judge(gauges)
     tiles = "".join(_tile(gauge) for gauge in gauges.values())
-    alarms = sum(event.word == "alarm" for event in run.events)
-    alarm_html = ""
-    if alarms:
-        times = "One alarm was" if alarms == 1 else f"{alarms} alarms were"
-        alarm_html = f'<p class="lead alarm">{times} raised during training; see the events below.</p>'
+    alarms = alarm_sentence(run)
+    alarm_html = f'<p class="lead alarm">{escape(alarms)}</p>' if alarms else ""
     return Section(
         "Verdict",
         f'<p class="headline">{escape(headline)}</p><p class="lead">{escape(lead)} '
         f"Measured on clips kept out of training, at step {step:,}.</p>{alarm_html}"
         f'<div class="tiles">{tiles}</div>{_NOTE}',
     )
+
+
+def alarm_sentence(run: RunRecord) -> str:
+    """How many alarms and rollbacks there were, and whether one ended the run; nothing for a quiet run."""
+    words = [event.word for event in run.events]
+    alarms, rollbacks = words.count("alarm"), words.count("rollback")
+    parts = []
+    if alarms:
+        parts.append("One alarm was raised" if alarms == 1 else f"{alarms} alarms were raised")
+    if rollbacks:
+        times = "once" if rollbacks == 1 else f"{rollbacks} times"
+        parts.append(f"the run went back to an earlier checkpoint {times}")
+    last = next((word for word in reversed(words) if word not in ("alarm", "note")), "")
+    if last == "stopped":
+        parts.append("the run was stopped before its last step")
+    told = ", ".join(parts)
+    return f"{told[0].upper()}{told[1:]} during training; see the events below." if told else ""
 
 
 def last_heldout_step(run: RunRecord) -> int | None:
@@ -83,8 +112,10 @@ def last_heldout_step(run: RunRecord) -> int | None:
 
 
 def read_gauges(run: RunRecord) -> dict[str, Gauge]:
-    """The five numbers of the newest evaluation, each with its value at the first one."""
-    limits = THRESHOLDS
+    """The numbers of the newest evaluation, each with its value at the first one: five, and the probe's if there is
+    one.
+    """
+    limits = thresholds_of(run)
     gains = (
         ("constant", "Below the best constant", limits.gain_over_constant),
         ("shuffled", "Below a shuffled context", limits.gain_over_shuffled),
@@ -97,6 +128,12 @@ def read_gauges(run: RunRecord) -> dict[str, Gauge]:
     )
     for key, name, limit in levels:
         gauges[key] = Gauge(name, *_last_and_first(run, f"gauge/{key}"), at_least=limit)
+    step_N, _ = run.series("heldout", PROBE)
+    if step_N.size:
+        value_N, chance_N = (run.series("heldout", name)[1] for name in (PROBE, PROBE_CHANCE))
+        chance = float(chance_N[-1]) if chance_N.size else math.nan
+        first = 100 * float(value_N[0]) if step_N.size > 1 else math.nan
+        gauges["probe"] = Gauge("Probe: mean recall", 100 * float(value_N[-1]), first, at_least=100 * chance, unit="%")
     return gauges
 
 
@@ -157,5 +194,5 @@ def _tile(gauge: Gauge) -> str:
         f'<div class="tile"><div class="name">{escape(gauge.name)}</div>'
         f'<div class="value">{value}{unit}</div>'
         f'<span class="mark {gauge.state}">{marks[gauge.state]}</span>'
-        f'<div class="more">at least {gauge.at_least:g} {gauge.unit}{began}</div></div>'
+        f'<div class="more">at least {gauge.at_least:.4g} {gauge.unit}{began}</div></div>'
     )

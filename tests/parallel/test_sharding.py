@@ -62,7 +62,7 @@ def test_micro_batches_give_the_same_gradient(config, single):
     assert not np.allclose(whole, single[0], rtol=1e-3), "SFDR must matter in the run it was removed from"
 
 
-@pytest.mark.parametrize("kind", ["tube", "multiblock"])
+@pytest.mark.parametrize("kind", ["tube", "multiblock", "motion"])
 def test_masks_and_saliency_contain_no_collective(kind):
     config = small_config(**{"mask.kind": kind, "loss.motion.scope": "topk", "loss.motion.top_k": 2})
     layout = layout_of(4, 2, 1)

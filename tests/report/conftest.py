@@ -73,6 +73,7 @@ def _train(step: int, steps: int, random: np.random.Generator) -> dict[str, Any]
         "time/step_s": 0.88 + 0.03 * abs(noise[6]),
         "time/data_wait_share": 0.02 + 0.015 * abs(noise[7]),
         "speed/clips_per_s": 16 / (0.88 + 0.03 * abs(noise[6])),
+        "speed/mfu": 0.4 / (0.88 + 0.03 * abs(noise[6])),
         "memory/gb": 1.83,
     }
     pause = 900.0 if step > steps // 2 else 0.0
@@ -92,6 +93,9 @@ def _heldout(step: int, steps: int) -> dict[str, Any]:
         "gauge/target_std": 0.62 + 0.1 * done,
         "gauge/context_target_cosine": 0.2 + 0.55 * (1 - np.exp(-5 * done)),
     }
+    for name, lead in (("knn", 0.3), ("linear", 0.4), ("chance", 0.0)):
+        metrics[f"probe/{name}"] = 0.4 + lead * done**0.5
+        metrics[f"probe/{name}_balanced"] = 1 / 7 + lead * done**0.5
     pause = 900.0 if step > steps // 2 else 0.0
     return {"kind": "heldout", "step": step, "time": START + 0.9 * step + pause, "metrics": metrics}
 

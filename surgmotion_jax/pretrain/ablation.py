@@ -1,0 +1,273 @@
+"""The ablation: which runs it has, what is read off each, and the table. Files and training are the command's.
+
+Every row is the same run (seed, data order, augmentation, masks, encoder, optimiser, steps) with other loss terms. A
+term that a row has is weighed as the config weighs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.masks import mask_programs
+from surgmotion_jax.pretrain.plan_cost import step_flops
+from surgmotion_jax.pretrain.state import init_state
+from surgmotion_jax.pretrain.summary import parameter_count
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: which terms its loss has, and what is predicted."""
+
+    title: str
+    motion: bool = False
+    affinity: bool = False
+    diversity: bool = False
+    scope: str = "dense"
+    reduce: str = ""  # the config's
+    kind: str = "latent"
+
+
+ROWS: dict[str, Row] = {
+    "plain": Row("plain V-JEPA"),
+    "motion": Row("+ motion", motion=True),
+    "affinity": Row("+ affinity", affinity=True),
+    "sfdr": Row("+ SFDR", diversity=True),
+    "all": Row("motion, affinity, SFDR", motion=True, affinity=True, diversity=True),
+    "pixel": Row("pixels", kind="pixel"),
+    "topk": Row("all, K tubes only", motion=True, affinity=True, diversity=True, scope="topk", reduce="sum"),
+    "topk_mean": Row("all, K tubes, scale 1", motion=True, affinity=True, diversity=True, scope="topk", reduce="mean"),
+}
+DEFAULT_ROWS = ("plain", "motion", "affinity", "sfdr", "all", "pixel")
+
+
+def choose_rows(names: str) -> tuple[str, ...]:
+    """Rows of a comma-separated list; empty: the default ones. Raises ValueError for an unknown or repeated one."""
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip()) if names else DEFAULT_ROWS
+    for name in chosen:
+        if name not in ROWS:
+            close = difflib.get_close_matches(name, ROWS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"--rows names {name!r}; there are {', '.join(ROWS)}.{hint}")
+    if len(set(chosen)) < len(chosen) or not chosen:
+        raise ValueError(f"--rows is {names!r}; name each row once, of {', '.join(ROWS)}.")
+    return chosen
+
+
+def config_of(row: Row, config: PretrainConfig) -> PretrainConfig:
+    """`config` with the loss of a row; nothing else differs.
+
+    Raises ValueError where the config gives a term of the row no weight, so that the row would not be what it says.
+    """
+    loss, objective = config.loss, config.objective
+    needed = {
+        "loss.motion.alpha": (row.motion and row.scope == "dense", loss.motion.alpha),
+        "loss.affinity.weight": (row.affinity, loss.affinity.weight),
+        "loss.diversity.weight": (row.diversity, loss.diversity.weight),
+    }
+    for field, (wanted, value) in needed.items():
+        if wanted and not value:
+            raise ValueError(
+                f"the row {row.title!r} needs {field}, which is 0; give it the weight that it should have, "
+                f"--config.{field}=VALUE, or leave the row out with --rows."
+            )
+    if row.motion and config.saliency.kind == "none":
+        raise ValueError(
+            f"the row {row.title!r} weighs tokens by motion, but saliency.kind is 'none'; set "
+            "--config.saliency.kind=paper or leave the row out with --rows."
+        )
+    alpha, reduce = loss.motion.alpha if row.motion else 0.0, row.reduce or loss.motion.reduce
+    loss = dataclasses.replace(
+        loss,
+        motion=dataclasses.replace(loss.motion, scope=row.scope, reduce=reduce, alpha=alpha),
+        affinity=dataclasses.replace(loss.affinity, weight=loss.affinity.weight if row.affinity else 0.0),
+        diversity=dataclasses.replace(loss.diversity, weight=loss.diversity.weight if row.diversity else 0.0),
+        stop_gradient=True,
+    )
+    objective = dataclasses.replace(objective, kind=row.kind, weigh_motion=False)
+    return dataclasses.replace(config, objective=objective, loss=loss)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a finished row. Gains are percent of the baseline's loss; NaN where nothing was logged."""
+
+    row: str
+    title: str
+    error: str  # what `heldout` measures: L1 of features, squares of pixels
+    step: int
+    heldout: float
+    over_constant: float
+    over_shuffled: float
+    rankme: float
+    target_std: float
+    prediction_std: float
+    cosine: float
+    ema_distance: float
+    knn: float  # balanced accuracies of the frozen probe in percent, where the config has one
+    linear: float
+    alarms: int
+    skipped: float  # share of updates left out for not being finite
+    clips_per_s: float  # median over the run's log lines
+    parameters: int  # encoder and the network that predicts; the EMA copy is not counted
+    gflop: float  # of a clip and step
+
+
+def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, Any]]) -> Outcome | None:
+    """What the metrics of a row's workdir say, None if its last step has not been evaluated.
+
+    `records` are those of `metrics.jsonl`; `config` is the row's.
+    """
+    step = last_evaluated(config, records)
+    if step is None:
+        return None
+    heldout: dict[str, Any] = {}
+    for record in records:
+        if record["step"] == step and record["kind"] not in ("train", "event"):
+            heldout |= record["metrics"]  # of held-out clips and, where there is one, of the probe
+    train = [r["metrics"] for r in records if r["kind"] == "train"]
+    shapes = jax.eval_shape(lambda: init_state(config).params)
+    programs = mask_programs(config.mask, config.grid)
+
+    def gain(baseline: str) -> float:
+        loss, base = _number(heldout, "heldout/loss"), _number(heldout, f"heldout/{baseline}")
+        return 100 * (1 - loss / base) if base else math.nan
+
+    return Outcome(
+        row=name,
+        title=ROWS[name].title,
+        error="squares of pixels" if config.objective.pixels else "L1 of features",
+        step=step,
+        heldout=_number(heldout, "heldout/loss"),
+        over_constant=gain("constant"),
+        over_shuffled=gain("shuffled"),
+        rankme=_number(heldout, "gauge/rankme"),
+        target_std=_number(heldout, "gauge/target_std"),
+        prediction_std=_number(heldout, "gauge/pixel_std" if config.objective.pixels else "gauge/prediction_std"),
+        cosine=_number(heldout, "gauge/context_target_cosine"),
+        ema_distance=_number(train[-1] if train else {}, "ema/distance"),
+        knn=100 * _number(heldout, "probe/knn_balanced"),
+        linear=100 * _number(heldout, "probe/linear_balanced"),
+        alarms=sum(r["kind"] == "event" and r.get("text", "").startswith("alarm") for r in records),
+        skipped=_summed_up(np.mean, [_number(m, "optim/skipped") for m in train]),
+        clips_per_s=_summed_up(np.median, [_number(m, "speed/clips_per_s") for m in train]),
+        parameters=parameter_count(shapes),
+        gflop=step_flops(config, programs).model / config.optim.batch / 1e9,
+    )
+
+
+def last_evaluated(config: PretrainConfig, records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The last step, if it is done and evaluated."""
+    last = min(config.steps, config.run.stop_at_step or config.steps)
+    done = [r for r in records if r["kind"] == "event" and r["step"] == last and r.get("text") == "finished"]
+    seen = [r for r in records if r["kind"] == "heldout" and r["step"] == last]
+    return last if done and seen else None
+
+
+def _number(metrics: Mapping[str, Any], name: str) -> float:
+    value = metrics.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _summed_up(how: Callable[[Sequence[float]], Any], values: Sequence[float]) -> float:
+    """`how` over the finite values, NaN if there are none."""
+    finite = [v for v in values if math.isfinite(v)]
+    return float(how(finite)) if finite else math.nan
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table."""
+
+    title: str
+    text: Callable[[Outcome], str]
+
+
+def _fixed(name: str, digits: int, sign: str = "") -> Callable[[Outcome], str]:
+    def text(outcome: Outcome) -> str:
+        value = getattr(outcome, name)
+        return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "-"
+
+    return text
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("run", lambda o: o.row),
+    Column("loss", lambda o: o.title),
+    Column("held-out error", _fixed("heldout", 4)),
+    Column("of", lambda o: o.error),
+    Column("better than a constant, %", _fixed("over_constant", 1, "+")),
+    Column("than another clip's context, %", _fixed("over_shuffled", 1, "+")),
+    Column("RankMe", _fixed("rankme", 1)),
+    Column("target std", _fixed("target_std", 3)),
+    Column("prediction std", _fixed("prediction_std", 3)),
+    Column("context-target cosine", _fixed("cosine", 3)),
+    Column("EMA distance", _fixed("ema_distance", 4)),
+    Column("probe kNN, %", _fixed("knn", 1)),
+    Column("probe linear, %", _fixed("linear", 1)),
+    Column("alarms", lambda o: str(o.alarms)),
+    Column("clips/s", _fixed("clips_per_s", 1)),
+    Column("M parameters", lambda o: f"{o.parameters / 1e6:.2f}"),
+    Column("GFLOP a clip", _fixed("gflop", 2)),
+)
+
+
+def notes(config: PretrainConfig, outcomes: Sequence[Outcome]) -> list[str]:
+    """What a reader must know to read the table."""
+    clips = config.heldout.clips // config.heldout.batch * config.heldout.batch
+    said = [
+        f"Each run: {outcomes[0].step} steps of {config.optim.batch} clips, seed {config.seed}; the same clips, crops, "
+        f"masks, encoder and optimiser. Held out: {clips} clips.",
+        "One seed and no intervals: differences between rows are not findings.",
+        "Held-out errors are each run's own: features differ from run to run, and pixels are another unit. The gains "
+        "compare each error with the best constant prediction of the same targets (median for L1, mean for squares) "
+        "and with the same model given another clip's context.",
+        "RankMe, target std and cosine are of the EMA encoder's features on the held-out clips, in every row; "
+        "prediction std is of what the row predicts.",
+        "Parameters: encoder and predictor or decoder. Operations: matrix products of a training step, counted "
+        "analytically. Clips/s: median of the log lines; it says little where other work ran beside.",
+    ]
+    wrong = [o for o in outcomes if o.skipped > 0]
+    return said + [f"{o.row}: {100 * o.skipped:.1f} % of updates were skipped as not finite." for o in wrong]
+
+
+def columns_of(outcomes: Sequence[Outcome]) -> list[Column]:
+    """The columns in which any row has a value: a run without a probe has none for it."""
+    return [column for column in COLUMNS if any(column.text(o) != "-" for o in outcomes)]
+
+
+def as_text(outcomes: Sequence[Outcome], below: Sequence[str]) -> str:
+    """The table for a terminal, turned: a line a quantity, a column a run."""
+    lines = [[column.title, *(column.text(o) for o in outcomes)] for column in columns_of(outcomes)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*table, "", *below])
+
+
+def as_markdown(outcomes: Sequence[Outcome], below: Sequence[str]) -> str:
+    """The table as Markdown, a line a run."""
+    columns = columns_of(outcomes)
+    lines = [[column.title for column in columns], ["---"] * len(columns)]
+    lines += [[column.text(o) for column in columns] for o in outcomes]
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*table, "", *(f"- {note}" for note in below), ""])
+
+
+def as_json(config: PretrainConfig, outcomes: Sequence[Outcome], below: Sequence[str]) -> dict[str, Any]:
+    """The numbers as plain values, NaN as None, with the sections of each row's config that make it what it is."""
+    asdict = dataclasses.asdict
+    rows = [
+        {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in asdict(o).items()}
+        for o in outcomes
+    ]
+    configs = {o.row: config_of(ROWS[o.row], config) for o in outcomes}
+    losses = {name: {"loss": asdict(c.loss), "objective": asdict(c.objective)} for name, c in configs.items()}
+    return {"rows": rows, "losses": losses, "seed": config.seed, "batch": config.optim.batch, "notes": list(below)}

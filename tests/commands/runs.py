@@ -1,0 +1,43 @@
+"""Starting the pretraining command as a program of its own, and reading what a run left."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from surgmotion_jax.checkpoints.subtree import load_subtree
+from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.records import read_metrics
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def losses(workdir, kind="train", name="loss/total"):
+    return {r["step"]: r["metrics"][name] for r in read_metrics(workdir) if r["kind"] == kind}
+
+
+def state(workdir):
+    return leaves_by_path(load_subtree(workdir / "checkpoints", ["step", "params", "target", "moments"]).state)
+
+
+def environment(devices):
+    """This process's, with another number of fake devices."""
+    count = "--xla_force_host_platform_device_count="
+    flags = re.sub(rf"{count}\d+", f"{count}{devices}", os.environ["XLA_FLAGS"])
+    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+
+
+def start(arguments, devices=1, **options):
+    command = [sys.executable, "-W", "error", "-m", "surgmotion_jax", "pretrain", *arguments]
+    return subprocess.Popen(
+        command, env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def finish(process, timeout=300):
+    output, _ = process.communicate(timeout=timeout)
+    assert process.returncode == 0, output
+    return output

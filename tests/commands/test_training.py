@@ -1,0 +1,178 @@
+"""Rollback and its limits, with real checkpoints and metrics and a state of one number that the data add up to."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+
+from surgmotion_jax.checkpoints.best import Best
+from surgmotion_jax.checkpoints.store import CheckpointStore
+from surgmotion_jax.commands import pretrain_training
+from surgmotion_jax.commands.pretrain_training import Programs, Training, run_training
+from surgmotion_jax.pretrain.loop import Halted
+from surgmotion_jax.pretrain.masks import mask_programs
+from surgmotion_jax.pretrain.rollback import read_rollbacks
+from surgmotion_jax.pretrain.state import TrainState
+from surgmotion_jax.records import read_metrics
+from tests.parallel.test_sharding import layout_of
+from tests.pretrain.fixtures import small_config
+
+HEALTHY = {"heldout/loss": 0.9, "heldout/constant": 1.0, "heldout/shuffled": 1.0, "gauge/rankme": 50.0}
+
+
+def state_of(step, total):
+    return TrainState(jnp.int32(step), {"total": jnp.float32(total)}, {}, jnp.zeros(()))
+
+
+class Run:
+    """A workdir, and a training whose step adds the number of the batch; `bad` batches make the loss spike."""
+
+    def __init__(self, workdir, monkeypatch, bad=(), collapsed=(), knn=None, **changes):
+        base = {"steps": 10, "run.log_every": 1, "heldout.every": 2, "checkpoint.every": 2, "checkpoint.keep": 3}
+        alarms = {"alarms.after": 0, "alarms.spike_window": 1, "alarms.action": "rollback", "alarms.rollbacks": 2}
+        self.config = small_config(**(base | alarms | {"run.tensorboard": "off"} | changes))
+        self.workdir, self.bad, self.collapsed, self.knn = workdir, set(bad), dict(collapsed), knn
+        self.seen = []
+        monkeypatch.setattr(pretrain_training, "abstract_state", lambda *_: state_of(0, 0))
+        monkeypatch.setattr(pretrain_training, "evaluate_heldout", self.evaluate)
+
+    def evaluate(self, program, state, batches):
+        """A collapse at a step is found as often as `collapsed` says."""
+        step = int(state.step)
+        found = self.collapsed.get(step, 0)
+        self.collapsed[step] = found - 1
+        return HEALTHY | {"gauge/rankme": 1.0 if found > 0 else 50.0}, None
+
+    def step(self, state, batch):
+        self.seen.append(batch)
+        loss = 100.0 if batch in self.bad else 1.0
+        total = state.params["total"] + batch
+        metrics = {"loss/total": loss, "loss/l1": 1.0, "optim/lr": 1.0, "optim/skipped": 0.0}
+        return state._replace(step=state.step + 1, params={"total": total}), metrics
+
+    def batches(self, dataset, first_step, event, passed_over=0):
+        yield from range(first_step + passed_over, 1000)
+
+    def probe(self, state):
+        names = ("knn", "linear", "chance")
+        return {f"probe/{n}{kind}": self.knn[int(state.step)] for n in names for kind in ("", "_balanced")}
+
+    def session(self):
+        keep = self.config.checkpoint.keep
+        return SimpleNamespace(
+            config=self.config,
+            layout=layout_of(1, 1, 1),
+            workdir=self.workdir,
+            store=CheckpointStore(self.workdir / "checkpoints", keep),
+            group=SimpleNamespace(meet=lambda _: None),
+            first=True,
+            batches=self.batches,
+            heldout_batches=lambda _: iter([(None, ())]),
+            tensorboard=lambda: False,
+        )
+
+    def go(self, begin=0, total=0.0):
+        """Returns (outcome, session)."""
+        masks = mask_programs(self.config.mask, self.config.grid)
+        programs = Programs(masks, {m.name: self.step for m in masks}, None, self.probe if self.knn else None)
+        session = self.session()
+        return run_training(session, programs, state_of(begin, total), None), session
+
+    def events(self):
+        return [(r["step"], r["text"]) for r in read_metrics(self.workdir) if r["kind"] == "event"]
+
+    def logged(self):
+        return [r["step"] for r in read_metrics(self.workdir) if r["kind"] == "train"]
+
+
+def test_a_spike_is_left_behind_with_its_data(tmp_path, monkeypatch):
+    """Batch 4 makes the loss spike at step 5: back to step 4, on with batch 5, which no step has met."""
+    run = Run(tmp_path, monkeypatch, bad={4})
+    outcome, session = run.go()
+    assert outcome == 0
+    assert run.seen == list(range(11)), "no batch is met twice"
+    assert [(one.alarm_step, one.step) for one in read_rollbacks(tmp_path)] == [(5, 4)]
+    assert run.logged() == list(range(1, 11)), "each step is logged once"
+    restored = session.store.restore(state_of(0, 0))
+    assert float(restored.state.params["total"]) == sum(range(11)) - 4, "the bad update is undone, all others are in"
+    (back,) = [(step, text) for step, text in run.events() if text.startswith("rollback ")]
+    assert back[0] == 4
+    assert "from step 5 to the checkpoint of step 4, and on with other data, because the loss (loss/total)" in back[1]
+
+
+def test_a_collapse_goes_back_before_the_last_sound_evaluation(tmp_path, monkeypatch):
+    """Found at step 8, it may have begun at 5: the checkpoint of step 6 is not trusted, and goes."""
+    run = Run(tmp_path, monkeypatch, collapsed={8: 1}, **{"heldout.every": 4})
+    outcome, _ = run.go()
+    assert outcome == 0
+    assert [(one.alarm_step, one.step) for one in read_rollbacks(tmp_path)] == [(8, 4)]
+    assert run.seen == [*range(8), *range(8, 14)]
+
+
+def test_the_budget_of_rollbacks_ends_the_run(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, collapsed={4: 9})
+    outcome, session = run.go()
+    assert isinstance(outcome, Halted)
+    assert "stopped at step 4" in str(outcome)
+    assert "gone back 2 times already (alarms.rollbacks = 2)" in str(outcome)
+    assert session.store.steps() == [2]
+    assert run.events()[-1] == (4, f"stopped: {str(outcome).split('step 4: ', 1)[1]}")
+    again, _ = run.go(2, 1.0)
+    assert isinstance(again, Halted), "the budget is that of the run, not of a start"
+
+
+def test_without_a_checkpoint_from_before_there_is_no_way_back(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, bad={1}, **{"checkpoint.every": 4})
+    outcome, session = run.go()
+    assert "no checkpoint at or before step 1 to go back to; checkpoints on disk: none" in str(outcome)
+    assert session.store.steps() == []
+
+
+def test_stop_keeps_the_last_good_checkpoint_the_newest(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, bad={5}, **{"alarms.action": "stop"})
+    outcome, session = run.go()
+    assert "(alarms.action = stop); the last step without such an alarm is 5; checkpoints on disk: 2, 4" in str(outcome)
+    assert session.store.steps() == [2, 4]
+    assert not (tmp_path / "rollbacks.json").exists()
+
+
+def test_a_resumed_run_stays_behind_the_data_it_passed_over(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, bad={4}, **{"run.stop_at_step": 6})
+    run.go()
+    rest = Run(tmp_path, monkeypatch)
+    rest.go(6, 0.0)
+    assert run.seen[-1] + 1 == rest.seen[0] == 7
+
+
+def test_a_new_run_in_a_workdir_without_checkpoints_starts_at_the_first_batch(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, bad={4})
+    run.go()
+    afresh = Run(tmp_path, monkeypatch, **{"run.stop_at_step": 2})
+    for step in (tmp_path / "checkpoints").iterdir():
+        step.rename(tmp_path / f"away-{step.name}")
+    afresh.go()
+    assert afresh.seen == [0, 1]
+    assert read_rollbacks(tmp_path) == ()
+
+
+def test_the_best_checkpoint_survives_and_one_from_after_the_trouble_does_not(tmp_path, monkeypatch):
+    knn = {0: 0.9, 2: 0.5, 4: 0.4, 6: 0.8, 8: 0.3, 10: 0.2}
+    changes = {"probe.every": 2, "checkpoint.keep": 1, "checkpoint.keep_best": "probe/knn", "heldout.every": 10}
+    run = Run(tmp_path / "a", monkeypatch, knn=knn, **changes)
+    _, session = run.go()
+    assert session.store.steps() == [6, 10]
+    assert session.store.best() == Best(6, "probe/knn", 0.8)
+    changes |= {"checkpoint.keep": 4, "heldout.every": 4}
+    lost, left, go_back = Run(tmp_path / "b", monkeypatch, knn=knn, collapsed={8: 1}, **changes), [], Training.go_back
+
+    def spy(training, ending):
+        left.append((training.store.steps(), training.store.best()))
+        state = go_back(training, ending)
+        left.append((training.store.steps(), training.store.best()))
+        return state
+
+    monkeypatch.setattr(Training, "go_back", spy)
+    lost.go()
+    assert left[0] == ([2, 4, 6], Best(6, "probe/knn", 0.8))
+    assert left[1] == ([2, 4], None), "step 6 may already have been collapsing"
