@@ -26,6 +26,8 @@ COMMANDS: dict[str, Command] = {
     "simulate": Command("surgmotion_jax.commands.simulate:main", "write simulated surgery in the layout of a data set"),
     "evaluate": Command("surgmotion_jax.commands.evaluate:main", "score a frozen encoder on a benchmark"),
     "compare": Command("surgmotion_jax.commands.compare:main", "one table of evaluations, with intervals"),
+    "ablate": Command("surgmotion_jax.commands.ablate:main", "train the rows of the ablation and write one table"),
+    "bench": Command("surgmotion_jax.commands.bench:main", "time the training step, against its variants or PyTorch"),
     "plan": Command("surgmotion_jax.commands.plan:main", "what a run would need of a TPU slice, without having one"),
     "doctor": Command("surgmotion_jax.commands.doctor:main", "show devices, versions, memory; check data"),
     "data preview": Command(

@@ -41,8 +41,8 @@ DOORS = {
     "tensorboardX": ("records.py",),
     "tensorflow_datasets": ("data/tfds_source.py", "benchmarks/tfds_builder.py"),
     "tifffile": ("benchmarks/depth_files.py", "simulate/layouts/scared.py"),
-    "torch": (),
-    "transformers": (),
+    "torch": ("pretrain/torch_peer.py",),
+    "transformers": ("pretrain/torch_peer.py",),
     "tensorflow": (),
 }
 

@@ -1,0 +1,111 @@
+"""`surgmotion bench`: what it prints and writes, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from surgmotion_jax.commands.bench import main, read_subject
+from surgmotion_jax.pretrain import bench_step
+from surgmotion_jax.pretrain.bench_step import Compilation, OurStep
+from tests.commands.conftest import SMALL
+
+ARGUMENTS = [*SMALL, "--steps=2", "--warmup=1"]
+
+
+PLAIN = "--against=plain:saliency.kind=none,loss.affinity.weight=0,data.canvas=(48,40)"
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Steps that are made and timed, but neither compiled nor trained."""
+
+    def whole_step(config, program, layout, batches):
+        def compiled(state, batch):
+            assert batch.video_BxTxHxWx3.shape[2:4] == config.data.canvas
+            return state, {"loss/total": 0.5}
+
+        return OurStep(compiled, Compilation(3.0, 10**6, 10**7), None, batches, layout, config.optim.batch)
+
+    monkeypatch.setattr(bench_step, "whole_step", whole_step)
+
+
+def test_a_bench_needs_no_data_and_says_where_the_time_goes(untrained, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    assert main([*ARGUMENTS, PLAIN, f"--json={tmp_path / 'bench.json'}", f"--workdir={tmp_path / 'w'}"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("clips/s", "host to device", "processor time", "0.010 GB temporaries", "compiled in 3.0 s"):
+        assert text in printed
+    assert "ours / plain: " in printed
+    assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in printed, "what the times depend on is said"
+    assert "MFU" not in printed, "a CPU has no known peak"
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert json.loads((tmp_path / "w/bench.json").read_text()) == written
+    assert list(written["subjects"]) == ["ours", "plain"]
+    plain, ours = written["subjects"]["plain"], written["subjects"]["ours"]
+    assert len(plain["steps"]) == 2
+    assert plain["config"]["data"]["canvas"] == [48, 40]
+    assert plain["config"]["loss"]["affinity"]["weight"] == 0 != ours["config"]["loss"]["affinity"]["weight"]
+    assert plain["flops"] != ours["flops"]
+    assert ours["ours_to_this"]["median"] == 1
+
+
+def test_real_clips_come_from_the_loader(untrained, videos, capsys):
+    assert main([*ARGUMENTS, f"--data={videos}"]) == 0
+    assert "clips/s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_steps_that_train_and_a_trace(videos, capsys, tmp_path):
+    assert main([*ARGUMENTS, PLAIN, f"--data={videos}", f"--profile={tmp_path}"]) == 0
+    assert "3 steps of ours" in capsys.readouterr().out
+    assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+@pytest.mark.oracle
+def test_the_peer_ends_at_the_same_loss(capsys, tmp_path):
+    """Ours over eight devices, the peer on one."""
+    flags = ["--peer=torch", "--counts=3/4,2/4", f"--json={tmp_path / 'bench.json'}"]
+    plain = [f"--config.{f}" for f in ("loss.motion.alpha=0", "loss.affinity.weight=0", "loss.diversity.weight=0")]
+    assert main([*ARGUMENTS, *flags, *plain]) == 0
+    printed = capsys.readouterr().out
+    losses = [float(line.split()[1]) for line in printed.splitlines() if line.split()[0] == "loss"]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert "given: 3 context + 4 target, 2 context + 4 target" in printed
+    assert list(json.loads((tmp_path / "bench.json").read_text())["subjects"]) == ["ours", "torch"]
+
+
+def test_subjects_are_named_and_their_values_may_hold_commas():
+    name, flags = read_subject("wide:data.canvas=(40,48),loss.motion.alpha=0")
+    assert name == "wide"
+    assert flags == ["--config.data.canvas=(40,48)", "--config.loss.motion.alpha=0"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--stpes=3"], "unknown argument '--stpes=3'"),
+        (["--steps=0"], "--steps is 0; it must be at least 1"),
+        (["--warmup=0"], "--warmup is 0; it must be at least 1"),
+        (["--steps=many"], "invalid int value: 'many'"),
+        (["--peer=tensorflow"], "--peer is 'tensorflow'; it must be one of torch"),
+        (["--counts=3/4"], "--counts and --peer_compile are for a peer"),
+        (["--peer=torch", "--against=a:loss.motion.alpha=0"], "leave out --data and --against"),
+        (["--against=loss.motion.alpha=0"], "is not NAME:FIELD=VALUE"),
+        (["--against=a:alpha"], "is not NAME:FIELD=VALUE"),
+        (["--against=ours:loss.motion.alpha=0"], "there already is a subject 'ours'"),
+        (["--against=a:loss.motion.alhpa=0"], "there is no field.*alhpa"),
+        (["--threads=4096"], "--threads is 4096, but this process may use"),
+    ],
+)
+def test_bad_input_is_named(flags, message):
+    with pytest.raises(ValueError, match=message):
+        main([*ARGUMENTS, *flags])
+
+
+def test_help_names_flags_and_configs(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--peer=torch" in printed
+    assert "bench/peer_tiny" in printed
