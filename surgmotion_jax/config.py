@@ -203,6 +203,12 @@ def _as_tuple(value: Any) -> Any:
     return tuple(_as_tuple(v) for v in value) if isinstance(value, list | tuple) else value
 
 
+def changes(default: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Fields of `current` that are not as in `default`, by name: [default, current], None where there is no default."""
+    old = flatten(default)
+    return {name: [old.get(name), value] for name, value in flatten(current).items() if old.get(name) != value}
+
+
 def difference(saved: Mapping[str, Any], current: Mapping[str, Any], ignored: Sequence[str] = ()) -> list[str]:
     """Fields that differ, as 'field: saved -> current' lines.
 

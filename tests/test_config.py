@@ -225,3 +225,11 @@ def test_difference_takes_lists_for_tuples():
 
 def test_flatten_names_fields_by_their_dots():
     assert door.flatten({"a": {"b": [1], "c": {"d": 2}}, "e": 3}) == {"a.b": (1,), "a.c.d": 2, "e": 3}
+
+
+def test_changes_are_the_fields_that_left_their_defaults():
+    now = {"a": {"b": 1, "c": (1, 2)}, "new": "x", "same": 0.5}
+    assert door.changes({"a": {"b": 0, "c": [1, 2]}, "same": 0.5, "gone": 3}, now) == {
+        "a.b": [0, 1],
+        "new": [None, "x"],
+    }

@@ -18,6 +18,7 @@ from surgmotion_jax.records import METRICS_FILE, read_metrics
 from surgmotion_jax.report.snapshot import Snapshot, read_snapshot
 
 CONFIG = "config.json"
+CHANGES = "changes.json"
 ENVIRONMENT = "environment.json"
 SUMMARY = "summary.json"
 SNAPSHOT = "snapshot.npz"
@@ -52,6 +53,7 @@ class RunRecord:
     workdir: epath.Path
     entries: tuple[Entry, ...] = ()
     config: Mapping[str, Any] | None = None
+    changes: Mapping[str, Any] | None = None  # fields that are not at their defaults: [default, here]
     environment: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] | None = None
     snapshot: Snapshot | None = None
@@ -105,6 +107,7 @@ def load_run(workdir: storage.PathLike) -> RunRecord:
         workdir=folder,
         entries=_part(problems, folder / METRICS_FILE, _read_entries) or (),
         config=_part(problems, folder / CONFIG, _read_mapping),
+        changes=_part(problems, folder / CHANGES, _read_changes),
         environment=_part(problems, folder / ENVIRONMENT, _read_mapping),
         summary=_part(problems, folder / SUMMARY, _read_mapping),
         snapshot=_part(problems, folder / SNAPSHOT, read_snapshot),
@@ -154,4 +157,12 @@ def _read_mapping(path: epath.Path) -> Mapping[str, Any]:
     value = storage.read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"it should hold a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def _read_changes(path: epath.Path) -> Mapping[str, Any]:
+    value = _read_mapping(path)
+    for name, pair in value.items():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"{name!r} should be a default and a value, found {pair!r}")
     return value

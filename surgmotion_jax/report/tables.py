@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from surgmotion_jax.report.html import Section, escape, folded, pairs_table, plain, sentence
-from surgmotion_jax.report.run import CONFIG, ENVIRONMENT, SUMMARY, RunRecord
+from surgmotion_jax.report.run import CHANGES, CONFIG, ENVIRONMENT, SUMMARY, RunRecord
 
 _WORDS = {
     "start": "started",
@@ -33,7 +33,7 @@ def overview(run: RunRecord) -> Section:
 
 
 def config(run: RunRecord) -> Section:
-    """The config, one small table per group, folded away."""
+    """The fields that are not at their defaults, and the whole config, one small table per group, folded away."""
     if not run.config:
         return Section("Config", sentence(run.problems.get(CONFIG, "The config is empty.")))
     loose = [(key, value) for key, value in run.config.items() if not isinstance(value, Mapping)]
@@ -41,7 +41,22 @@ def config(run: RunRecord) -> Section:
     groups += [(key, _flatten(value)) for key, value in run.config.items() if isinstance(value, Mapping)]
     tables = "".join(f"<div>{pairs_table(pairs, caption=name)}</div>" for name, pairs in groups)
     count = sum(len(pairs) for _, pairs in groups)
-    return Section("Config", folded(f"Show all {count} fields", f'<div class="columns">{tables}</div>'))
+    everything = folded(f"Show all {count} fields", f'<div class="columns">{tables}</div>')
+    return Section("Config", _changes(run) + everything)
+
+
+def _changes(run: RunRecord) -> str:
+    if run.changes is None:
+        return sentence(f"Which fields differ from their defaults is not known: {run.problems.get(CHANGES, '')}")
+    if not run.changes:
+        return sentence("Every field has its default.")
+    pairs = [
+        (name, plain(here) if default is None else f"{plain(here)} (default {plain(default)})")
+        for name, (default, here) in run.changes.items()
+    ]
+    half = (len(pairs) + 1) // 2
+    tables = "".join(f"<div>{pairs_table(part)}</div>" for part in (pairs[:half], pairs[half:]) if part)
+    return sentence(f"{len(pairs)} fields differ from their defaults.") + f'<div class="columns">{tables}</div>'
 
 
 def environment(run: RunRecord) -> Section:

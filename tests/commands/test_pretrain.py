@@ -31,6 +31,7 @@ def ten_steps(whole, run):
 
 def test_a_run_leaves_everything_a_reader_needs(ten_steps, capsys):
     names = {p.name for p in ten_steps.iterdir()}
+    assert json.loads((ten_steps / "changes.json").read_text())["steps"] == [60_000, 10]
     assert {"config.json", "environment.json", "summary.json", "metrics.jsonl", "snapshot.npz", "checkpoints"} <= names
     assert sorted(losses(ten_steps)) == list(range(1, 11))
     assert sorted(losses(ten_steps, "heldout", "heldout/loss")) == [0, 10]

@@ -25,7 +25,12 @@ def write_workdir(
     workdir.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record) for record in made_up_records(steps, every)]
     (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    for name, value in (("config", CONFIG), ("environment", ENVIRONMENT), ("summary", SUMMARY)):
+    for name, value in (
+        ("config", CONFIG),
+        ("changes", CHANGES),
+        ("environment", ENVIRONMENT),
+        ("summary", SUMMARY),
+    ):
         (workdir / f"{name}.json").write_text(json.dumps(value))
     np.savez_compressed(workdir / "snapshot.npz", **made_up_snapshot(video, steps))
     return workdir
@@ -148,6 +153,7 @@ def _moving_disc(clips: int = 2, frames: int = 8, size: int = 64) -> np.ndarray:
     return video_BxTxHxWx3
 
 
+CHANGES = {"steps": [60_000, 600], "loss.motion.alpha": [1.0, 2.0], "data.sources.own.path": [None, "videos"]}
 CONFIG = {
     "seed": 0,
     "steps": 600,

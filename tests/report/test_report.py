@@ -72,6 +72,8 @@ def test_whole_report(finished_workdir: pathlib.Path, tmp_path: pathlib.Path) ->
     assert "11.5\u00a0% below the best constant" in page.sections["verdict"]
     assert "7,512,448" in page.sections["run"]
     assert "affinity.weight" in page.sections["config"]
+    assert "3 fields differ from their defaults" in page.sections["config"]
+    assert "600 (default 60,000)" in page.sections["config"]
     assert "interrupted" in page.sections["events"]
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 2 * 4 * 5  # clips, tubelets, rows
@@ -107,6 +109,7 @@ def test_a_section_is_one_function_and_one_entry(finished_workdir: pathlib.Path)
     ("name", "section"),
     [
         ("config.json", "config"),
+        ("changes.json", "config"),
         ("environment.json", "environment"),
         ("summary.json", "run"),
         ("snapshot.npz", "clips"),
@@ -122,10 +125,17 @@ def test_missing_or_damaged_part_is_a_sentence(
     if content is None:
         assert f"{name} is not in the workdir" in told
     elif content == b"{}" and section != "clips":
-        assert "is empty" in told
+        assert ("Every field has its default" if name == "changes.json" else "is empty") in told
     else:
         assert f"{name} cannot be used" in told
     assert "allow_pickle" not in told
+
+
+def test_changes_that_are_no_pairs_are_not_trusted(make_workdir: MakeWorkdir) -> None:
+    workdir = make_workdir(steps=40)
+    (workdir / "changes.json").write_text('{"optim.lr": 0.1}')
+    told = _Page(_read(build_report(workdir))).sections["config"]
+    assert "'optim.lr' should be a default and a value, found 0.1" in told
 
 
 def test_snapshot_cut_short_or_with_objects_is_not_trusted(make_workdir: MakeWorkdir) -> None:
@@ -202,6 +212,7 @@ def test_hostile_strings_are_only_text(make_workdir: MakeWorkdir) -> None:
         (workdir / f"{name}.json").write_text(
             json.dumps({HOSTILE: HOSTILE, "group": {HOSTILE: [HOSTILE, {HOSTILE: 1}]}})
         )
+    (workdir / "changes.json").write_text(json.dumps({HOSTILE: [HOSTILE, HOSTILE]}))
     _write_metrics(workdir, lambda record: record.update(text=f"{record.get('text', '')} {HOSTILE}"))
     with np.load(workdir / "snapshot.npz") as archive:
         arrays = {name: archive[name] for name in archive.files}
