@@ -240,7 +240,7 @@ class Session:
         if self.first:
             for name, content in (
                 ("config.json", as_dict(self.config)),
-                ("changes.json", door.changes(as_dict(PretrainConfig()), as_dict(self.config))),
+                ("changes.json", door.changes(door.defaults(PretrainConfig).to_dict(), as_dict(self.config))),
                 ("summary.json", summary),
                 ("environment.json", environment(self.command)),
             ):

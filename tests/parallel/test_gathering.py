@@ -17,7 +17,15 @@ from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.parallel.rules import parameter_shardings
 
 CONFIG = ModelConfig(variant="vit_nano", depth=2, patch=8, dtype="float32")
-KERNELS = {"192,576": "qkv", "192,192": "proj", "192,768": "fc1", "768,192": "fc2"}
+# By shape: the compiler gathers a kernel before or after its heads are joined.
+KERNELS = {
+    "192,576": "qkv",
+    "192,3,3,64": "qkv",
+    "192,192": "proj",
+    "3,64,192": "proj",
+    "192,768": "fc1",
+    "768,192": "fc2",
+}
 
 
 def gathered(remat):

@@ -173,6 +173,7 @@ def layout(plain):
     return MeshLayout(make_mesh(plain.parallel, jax.devices()[:1]))
 
 
+@pytest.mark.slow
 def test_the_given_step_is_the_training_step_from_the_masks_on(plain, layout):
     """Plain V-JEPA on the clips and masks that the whole step prepares: the parameters change as they do there."""
     batch = random_batch(plain, 2)
