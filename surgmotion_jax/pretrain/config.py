@@ -67,10 +67,16 @@ class AffinityLossConfig:
     weight: float = 0.1  # its weight in the total; 0 leaves it out
     tau: float = 0.1  # temperature
     rows: int = 256  # rows of the affinity matrices held at a time
+    max_tokens: int = 0  # masked tokens of a clip that are compared, evenly spaced; 0: all
 
     def __post_init__(self) -> None:
         at_least("loss.affinity.weight", self.weight, 0)
         at_least("loss.affinity.rows", self.rows, 1)
+        at_least("loss.affinity.max_tokens", self.max_tokens, 0)
+        if self.max_tokens == 1:
+            raise ValueError(
+                "loss.affinity.max_tokens is 1, and a token alone has no affinity; use 0 (all) or 2 and more."
+            )
         if not self.tau > 0:
             raise ValueError(f"loss.affinity.tau is {self.tau}; a temperature is positive.")
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from surgmotion_jax.pretrain.affinity import Affinity, affinity_divergence
 
@@ -31,6 +32,7 @@ def affinity_loss(
     *,
     tau: float,
     rows: int,
+    max_tokens: int = 0,
     eps: float = 1e-8,
 ) -> jax.Array:
     """L_st: KL(a^E_i || ahat_i) of softmax affinities between the masked tokens of a clip; mean over i, then clips.
@@ -38,8 +40,13 @@ def affinity_loss(
       a_ij = softmax_j(u_i . u_j / tau),  u = z / max(||z||_2, eps),  j over masked tokens, i itself included
 
     Only `eligible` tokens take part; clips with none count as 0. At most `rows` rows of the M x M matrices exist at a
-    time, with the exact value and gradient: see `surgmotion_jax/pretrain/affinity.py`.
+    time, with the exact value and gradient: see `surgmotion_jax/pretrain/affinity.py`. Of more than `max_tokens` tokens
+    that many are compared, evenly spaced among the M, the same of prediction and target; 0 compares all.
     """
+    if 0 < max_tokens < prediction_BxMxD.shape[1]:
+        chosen = np.arange(max_tokens) * prediction_BxMxD.shape[1] // max_tokens
+        prediction_BxMxD, target_BxMxD = prediction_BxMxD[:, chosen], target_BxMxD[:, chosen]
+        eligible_BxM = eligible_BxM[:, chosen]
     divergence_B = affinity_divergence(
         Affinity(tau, min(rows, prediction_BxMxD.shape[1]), eps),
         _wide(prediction_BxMxD),

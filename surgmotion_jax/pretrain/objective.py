@@ -230,6 +230,7 @@ def set_terms(one: Prediction, weights: TargetWeights, config: PretrainConfig) -
                 weights.eligible_BxM,
                 tau=loss.affinity.tau,
                 rows=loss.affinity.rows,
+                max_tokens=loss.affinity.max_tokens,
             )
             total += loss.affinity.weight * terms["loss/affinity"]
         l1 = motion_loss(one.predicted_BxMxC, one.target_BxMxC, weights.plain_BxM)

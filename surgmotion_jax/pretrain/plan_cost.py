@@ -61,7 +61,8 @@ def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float,
     if not config.loss.stop_gradient:
         backward += 2 * target - embed_flops(model, config.grid.tokens)
     # Affinities of predictions and targets, both again for the gradient, and two gradients of the predictions'.
-    affinity = sum(6 * 2 * m * m * model.target_width for _, m in sets) if config.loss.affinity.weight else 0
+    compared = [min(m, config.loss.affinity.max_tokens or m) for _, m in sets] if config.loss.affinity.weight else []
+    affinity = sum(6 * 2 * m * m * model.target_width for m in compared)
     (height, width), side = config.data.canvas, config.augment.crop
     prepare = 3 * config.data.frames * 2 * (side * height * width + side * side * width)
     again = sum(_recomputed(model.encoder, k) + _recomputed(head.predictor_trunk, k + m) for k, m in sets)
@@ -112,8 +113,9 @@ def working_bytes(config: PretrainConfig, program: MaskProgram, clips: float) ->
     block += c.heads * tokens**2 * 6 if c.attention == "xla" else 0
     height, width = config.data.canvas
     floats = config.data.frames * 3 * 4 * (height * width + 3 * config.augment.crop**2)
-    most = max(program.targets)
-    rows = 5 * 4 * most * min(most, config.loss.affinity.rows) if config.loss.affinity.weight else 0
+    most, affinity = max(program.targets), config.loss.affinity
+    compared = min(most, affinity.max_tokens or most) if affinity.weight else 0
+    rows = 5 * 4 * compared * min(compared, affinity.rows)
     return clips * (floats + max(block, rows + 4 * most * model.target_width * 4))
 
 

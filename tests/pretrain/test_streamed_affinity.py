@@ -123,3 +123,26 @@ def test_it_is_not_slower_where_memory_is_no_matter():
             jax.block_until_ready(step(*inputs))
             spent[name].append(time.process_time() - before)
     assert np.median(spent["streamed"][2:]) <= 1.2 * np.median(spent["dense"][2:]), spent
+
+
+def test_a_subsample_is_the_same_tokens_of_both_sides():
+    prediction, target, eligible = features(64, 16, clips=2)
+    chosen = [0, 6, 12, 19, 25, 32, 38, 44, 51, 57]
+
+    def some(p, t, e, most=10):
+        return affinity_loss(p, t, e, tau=0.1, rows=7, max_tokens=most)
+
+    picked = (x[:, np.array(chosen)] for x in (prediction, target, eligible))
+    np.testing.assert_allclose(some(prediction, target, eligible), dense(*picked), rtol=1e-5)
+    slope = np.abs(jax.grad(some)(prediction, target, eligible)).sum(-1)
+    seen = np.isin(np.arange(64), chosen) & eligible
+    assert (slope[~seen] == 0).all()
+    assert (slope[seen] > 0).all()
+    whole = streamed(7)(prediction, target, eligible)
+    for most in (0, 64, 100):
+        assert some(prediction, target, eligible, most) == whole
+
+
+def test_one_token_has_no_affinity():
+    with pytest.raises(ValueError, match=r"loss.affinity.max_tokens is 1, .* use 0 \(all\) or 2"):
+        AffinityLossConfig(max_tokens=1)
