@@ -50,8 +50,9 @@ step "ruff format" $python -m ruff format --check .
 step "mypy" $python -m mypy
 # Most programs here run once or twice: without slow tests, which may time them, optimising machine code does not pay.
 if [[ $own_marker == no && $all == no ]]; then export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"; fi
-# Whole files go to each process, so that their fixtures are made once.
-step "pytest" $python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
+# Whole files go to each process, so that their fixtures are made once; in their own order, because sorted by number of
+# tests the files with few long ones come last, when nothing is left for the other process.
+step "pytest" $python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
 
 echo "== left out"
 if ((${#passed[@]})); then echo "whatever your pytest arguments leave out (${passed[*]})"; fi

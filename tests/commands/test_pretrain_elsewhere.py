@@ -53,7 +53,13 @@ def test_a_second_start_compiles_nothing(command, tmp_path):
     assert seen[1][1] >= seen[0][0]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 0, id="sigterm", marks=pytest.mark.slow),
+    ],
+)
 def test_interruption_saves_and_repeating_resumes(command, tmp_path, number, code):
     arguments = command(tmp_path, "--config.steps=100000")
     process = start(arguments)

@@ -53,6 +53,7 @@ def test_five_steps_equal_one_device(config, single, shape):
     assert kernel.addressable_shards[0].data.size == kernel.size // parts, "the kernel must really be split"
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_same_gradient(config, single):
     """Without SFDR, whose statistics are those of a micro-batch, accumulation changes nothing."""
     plain = {"loss.diversity.weight": 0.0}
