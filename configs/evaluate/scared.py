@@ -9,16 +9,9 @@ The defaults of every field, and what each does, are in surgmotion_jax/evaluate/
 from ml_collections import ConfigDict
 
 from surgmotion_jax.config import defaults
-from surgmotion_jax.evaluate.config import EvaluateConfig, variant
+from surgmotion_jax.evaluate.config import EvaluateConfig, dense, variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The benchmark at full size, or `small` for two cores. Raises ValueError for another argument."""
-    c = defaults(EvaluateConfig)
-    c.data.benchmark = "scared"
-    c.data.frames = 1  # a still image
-    c.probe.head = "dense"
-    c.sweep.epochs = 20
-    c.sweep.learning_rates, c.sweep.weight_decays = (1e-3, 3e-4), (0.01, 0.1)
-    c.sweep.batch = 16
-    return variant(c, arg).lock()
+    return variant(dense(defaults(EvaluateConfig), "scared"), arg).lock()

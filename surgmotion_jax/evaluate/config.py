@@ -171,6 +171,18 @@ def as_dict(config: EvaluateConfig) -> dict[str, Any]:
     return dict(plain(dataclasses.asdict(config)))
 
 
+def dense(config: Any, benchmark: str) -> Any:
+    """The config of a benchmark of still images with a label for every pixel: masks or depth.
+
+    `config` has the fields of EvaluateConfig, and is changed.
+    """
+    config.data.benchmark, config.data.frames = benchmark, 1
+    config.probe.head = "dense"
+    config.sweep.epochs, config.sweep.batch = 20, 16
+    config.sweep.learning_rates, config.sweep.weight_decays = (1e-3, 3e-4), (0.01, 0.1)
+    return config
+
+
 def variant(config: Any, name: str | None) -> Any:
     """The config of a benchmark in a size: None as it is, `small` for two cores and an encoder to match.
 

@@ -9,6 +9,7 @@ import pytest
 
 from surgmotion_jax.pretrain.fov import field_of_view, patches_inside
 from surgmotion_jax.pretrain.saliency import motion_score, top_tubes
+from tests.pretrain.motion_scenes import auroc
 
 PATCH, SIDE = 8, 64
 GRID = SIDE // PATCH
@@ -70,12 +71,6 @@ def scene(frames=8, side=128, pan=3, seed=0):
         truth += disc
         video[t] = np.where(inside, frame, 0.0)[..., None] + rng.normal(0, 0.01, (side, side, 1))
     return np.clip(video, 0, 1).astype(np.float32), inside, truth / frames
-
-
-def auroc(score, truth):
-    order = np.argsort(np.argsort(score))
-    positive = truth.sum()
-    return (order[truth].sum() - positive * (positive - 1) / 2) / (positive * (~truth).sum())
 
 
 def test_score_finds_the_moving_object_on_a_synthetic_clip(capsys):

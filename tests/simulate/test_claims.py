@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from surgmotion_jax.evaluate.metrics.skill import spearman
 from surgmotion_jax.simulate.case import NONE, SceneConfig, Script, Vocabulary
 from surgmotion_jax.simulate.measure import motion_measures, tip_in_mask
 from surgmotion_jax.simulate.render import build_scene, render
@@ -33,11 +34,6 @@ def in_processes(task: Callable[[int], Any], cases: int) -> list[Any]:
 
 def skill_of(case: int) -> float:
     return float(np.random.default_rng([9, case]).random())
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def tips_seen(case: int) -> dict[str, float]:

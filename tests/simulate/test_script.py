@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from surgmotion_jax.evaluate.metrics.skill import spearman
 from surgmotion_jax.simulate.case import NONE, SPECIALTIES, SceneConfig, Script, Vocabulary, triplet_ids
 from surgmotion_jax.simulate.measure import motion_measures
 from surgmotion_jax.simulate.script import SLOTS, case_seed, write_script
@@ -31,14 +32,6 @@ def digest(one: Script) -> str:
     for name, value in sorted(arrays(one).items()):
         found.update(name.encode() + str(value.dtype).encode() + value.tobytes())
     return found.hexdigest()
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    return np.argsort(np.argsort(values))
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
 
 
 def test_a_script_is_the_same_in_another_process_and_another_with_another_seed() -> None:
