@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 ARGUMENTS = {
     "pretrain/tiny": ("",),
     "pretrain/vjepa2_vitl": ("", ":cooldown"),
+    "pretrain/simulated": ("", ":vjepa"),
     "pretrain/surgmotion_vitl": (":stage1", ":stage2"),
     "pretrain/surgmotion_vitg": (":stage1", ":stage2"),
 }

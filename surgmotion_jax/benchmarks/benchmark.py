@@ -70,3 +70,4 @@ class Benchmark:
     layout: str  # what `read` expects on disk, shown when something is missing
     protocols: tuple[str, ...]  # the first is the default
     read: Callable[[Path, str], Contents]  # (root, protocol)
+    pooled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # folds whose test cases are scored as one

@@ -61,6 +61,11 @@ def checked(benchmark: Benchmark) -> Benchmark:
         raise ValueError(f"benchmark {benchmark.name!r}: family is {benchmark.family!r}, one of {', '.join(FAMILIES)}")
     if not benchmark.protocols:
         raise ValueError(f"benchmark {benchmark.name!r}: protocols is empty; name at least one split or fold")
+    for name, members in benchmark.pooled.items():
+        if name in benchmark.protocols or not members or not set(members) <= set(benchmark.protocols):
+            raise ValueError(
+                f"benchmark {benchmark.name!r}: pooled {name!r} must be a new name for some of its protocols"
+            )
     return benchmark
 
 
@@ -68,5 +73,9 @@ def protocol_of(benchmark: Benchmark, asked: str | None) -> str:
     """The protocol that is asked for, the first one by default. Raises ValueError for one that is not declared."""
     protocol = benchmark.protocols[0] if asked is None else asked
     if protocol not in benchmark.protocols:
-        raise ValueError(f"{benchmark.name} has no protocol {protocol!r}; there are {', '.join(benchmark.protocols)}")
+        known = ", ".join(benchmark.protocols)
+        if protocol in benchmark.pooled:
+            raise ValueError(f"{benchmark.name}: {protocol} pools several folds; here one is wanted, of {known}")
+        pooled = f"; to pool folds, {', '.join(benchmark.pooled)}" if benchmark.pooled else ""
+        raise ValueError(f"{benchmark.name} has no protocol {protocol!r}; there are {known}{pooled}")
     return protocol

@@ -50,7 +50,8 @@ FOLDS = (
     (42, 29, 60, 27, 65, 75, 22, 49, 12, 110),
     (78, 43, 62, 35, 74, 1, 56, 4, 13, 92),
 )
-PROTOCOLS = ("rdv", "challenge", *(f"crossval{fold}" for fold in range(1, len(FOLDS) + 1)))
+POOLED = {"crossval": tuple(f"crossval{fold}" for fold in range(1, len(FOLDS) + 1))}
+PROTOCOLS = ("rdv", "challenge", *POOLED["crossval"])
 
 MAPS = ("maps.txt", "dict/maps.txt", "label_mapping.txt")
 
@@ -235,4 +236,4 @@ def _triplet(table: Path, number: int, vector: list[float], vocabulary: Vocabula
     return triplet
 
 
-BENCHMARK = Benchmark("cholect50", "CholecT50", "triplet", "triplet", LAYOUT, PROTOCOLS, read)
+BENCHMARK = Benchmark("cholect50", "CholecT50", "triplet", "triplet", LAYOUT, PROTOCOLS, read, POOLED)

@@ -39,11 +39,12 @@ ITEMS = (
 
 META_COLUMNS = ("trial", "experience", "grs", *ITEMS)
 SUFFIXES = (".avi", ".mp4")
-PROTOCOLS = (
-    *(f"louo_{user}" for user in USERS),
-    *(f"loso{trial}" for trial in SUPER_TRIALS),
-    *(f"fold{fold}" for fold in FOLDS),
-)
+POOLED = {
+    "louo": tuple(f"louo_{user}" for user in USERS),
+    "loso": tuple(f"loso{trial}" for trial in SUPER_TRIALS),
+    "folds": tuple(f"fold{fold}" for fold in FOLDS),
+}
+PROTOCOLS = tuple(protocol for members in POOLED.values() for protocol in members)
 
 
 def read(root: Path, protocol: str) -> Contents:
@@ -169,4 +170,4 @@ def _case(video: Path, task: str, row: Row) -> Case:
     return Case(trial, trial, VideoFrames(video), np.array([last_s]), labels, annotation=row.file)
 
 
-BENCHMARK = Benchmark("jigsaws", "JIGSAWS", "skill", "grs", LAYOUT, PROTOCOLS, read)
+BENCHMARK = Benchmark("jigsaws", "JIGSAWS", "skill", "grs", LAYOUT, PROTOCOLS, read, POOLED)

@@ -56,12 +56,7 @@ def _cases(folder: Path, action: int) -> list[Case]:
     ]
 
 
+PROTOCOLS = tuple(f"fold{fold}" for fold in range(FOLDS))
 BENCHMARK = Benchmark(
-    "surgicalactions160",
-    "SurgicalActions160",
-    "action",
-    "action",
-    LAYOUT,
-    tuple(f"fold{fold}" for fold in range(FOLDS)),
-    read,
+    "surgicalactions160", "SurgicalActions160", "action", "action", LAYOUT, PROTOCOLS, read, {"folds": PROTOCOLS}
 )

@@ -40,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     benchmark = catalogue.get(given.benchmark)
     if given.root is None:
         print(f"{benchmark.title}: protocols {', '.join(benchmark.protocols)}\n{benchmark.layout}")
+        for name, members in benchmark.pooled.items():
+            print(f"surgmotion evaluate --protocol={name} pools {', '.join(members)}")
         return 0
     from surgmotion_jax.benchmarks.check import check
 

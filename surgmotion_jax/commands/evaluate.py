@@ -11,7 +11,7 @@ cases once. Repeating the command goes on where it was interrupted. Writes resul
   --probe=W             score the chosen head of that evaluation instead of training heads
   --head=NAME           attentive, linear, knn, dense, temporal
   --fraction=F          train on this share of the training cases
-  --protocol=P          which of the benchmark's splits or folds
+  --protocol=P          which of the benchmark's splits or folds, or all folds of a kind: louo, loso, folds, crossval
   --recipe=NAME         ours, or released: windows, padding and resizing of the SurgMotion scripts
   --cache=KIND          pooled, tokens, none: what is kept on disk
   --weights=NAME        target (the moving average) or online
@@ -55,13 +55,13 @@ def main(argv: Sequence[str]) -> int:
     config, given = read_command_line(argv)
     from surgmotion_jax.checkpoints.lock import workdir_lock
     from surgmotion_jax.commands.evaluation_page import REPORT_FILE, write_page
-    from surgmotion_jax.evaluate.run import evaluate
+    from surgmotion_jax.evaluate.folds import evaluate_protocol
 
     started = time.time()
     source = open_source(given)
     with workdir_lock(given.workdir):
         print(describe(config, source), flush=True)
-        fields = evaluate(config, source, given.root, given.workdir, probe=given.probe or "", say=_say)
+        fields = evaluate_protocol(config, source, given.root, given.workdir, probe=given.probe or "", say=_say)
         write_run(given, argv, started)
         write_page(given.workdir)
     print("\n".join(table(fields)))

@@ -28,7 +28,7 @@ class DataConfig:
     """Which moments are scored, and what the encoder sees of each."""
 
     benchmark: str = "cholec80"  # a row of the catalogue
-    protocol: str = ""  # which of its splits or folds; empty: its first
+    protocol: str = ""  # one of its splits or folds, or several pooled (louo); empty: its first
     recipe: str = "ours"  # how windows are made; released: padding, indices, resizing of the SurgMotion scripts
     frames: int = 16  # of a window, the last one the scored moment
     fps: float = 1.0  # of a window; 0 spreads it evenly from the start of the case to the moment
@@ -192,7 +192,7 @@ def variant(config: Any, name: str | None) -> Any:
     if name == "small":
         config.data.frames = min(config.data.frames, 16)
         config.data.size, config.data.train_windows = 64, 600
-        config.probe.depth, config.probe.heads, config.probe.width = 2, 3, 16
+        config.probe.depth, config.probe.heads, config.probe.width = 1, 3, 16
         config.sweep.learning_rates, config.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
         config.sweep.batch, config.sweep.epochs = 16, 5
         config.cache.batch = 16

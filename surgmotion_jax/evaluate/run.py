@@ -87,6 +87,7 @@ def evaluate(
     workdir: storage.PathLike,
     *,
     probe: str = "",
+    features: storage.PathLike = "",
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
     """Evaluates frozen features on a benchmark and writes everything to `workdir`; returns the value of results.json.
@@ -97,17 +98,18 @@ def evaluate(
       root: the data set.
       workdir: a new folder, or that of the same evaluation, which then goes on.
       probe: the workdir of a finished evaluation whose chosen head is scored, instead of training heads.
+      features: a folder for the features, shared with other evaluations; empty: one in the workdir.
       say: told what happens.
 
     Raises ValueError for data, features or settings that do not fit, and a workdir of another evaluation.
     """
     cohort = read_cohort(config.data, root)
     check_head(cohort.benchmark.family, config.probe.head)
-    _claim(workdir, config, source, cohort, probe)
+    claim(workdir, config, source, cohort.contents.protocol, probe)
     if (storage.as_path(workdir) / RESULTS_FILE).exists():
         say("this evaluation is finished")
         return dict(storage.read_json(storage.as_path(workdir) / RESULTS_FILE))
-    stage = _Stage(config, source, cohort, workdir, say)
+    stage = _Stage(config, source, cohort, workdir, features or storage.as_path(workdir) / FEATURES_FOLDER, say)
     learnt = stage.learn() if not probe else stage.load(probe)
     choice = read_choice(workdir) or stage.choose(learnt)
     return stage.report(learnt, choice, root)
@@ -124,9 +126,16 @@ class _Stage:
     """The stages of an evaluation, in the order in which they are called."""
 
     def __init__(
-        self, config: EvaluateConfig, source: Source, cohort: Cohort, workdir: storage.PathLike, say: Say
+        self,
+        config: EvaluateConfig,
+        source: Source,
+        cohort: Cohort,
+        workdir: storage.PathLike,
+        folder: storage.PathLike,
+        say: Say,
     ) -> None:
         self.config, self.cohort, self.workdir, self.say = config, cohort, storage.as_path(workdir), say
+        self.folder = folder  # of features
         self.source = source
         self.task: Task = make_task(cohort.benchmark, cohort.contents)
         self.reader = WindowReader(config.data)
@@ -143,7 +152,7 @@ class _Stage:
             return ExternalFeatures(self.source.features, cases, KIND_OF_HEAD[self.config.probe.head])
         if self.config.cache.kind != "none":
             self.say(f"features of {len(cases)} cases: {bytes_needed(cases, self.encoding) / 1e6:.4g} MB on disk")
-        return features_of(cases, self.encoding, self.workdir / FEATURES_FOLDER, self._progress)
+        return features_of(cases, self.encoding, self.folder, self._progress)
 
     def _progress(self, case: str, done: int, total: int) -> None:
         self.say(f"features: {done}/{total} windows, {case} finished")
@@ -281,13 +290,13 @@ def _best(choice: Choice) -> float:
     return float("nan") if value is None else value
 
 
-def _claim(workdir: storage.PathLike, config: EvaluateConfig, source: Source, cohort: Cohort, probe: str) -> None:
+def claim(workdir: storage.PathLike, config: EvaluateConfig, source: Source, protocol: str, probe: str) -> None:
     """Writes what this evaluation is, or raises ValueError where the workdir holds another."""
     path = storage.ensure_writable(workdir) / CONFIG_FILE
     fields = {
         "config": config.result_fields,
         "encoder": source.identity,
-        "protocol": cohort.contents.protocol,
+        "protocol": protocol,
         "probe": os.path.basename(os.path.abspath(probe)) if probe else "",
     }
     if not path.exists():

@@ -40,11 +40,14 @@ def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
     write_table(out / "c3vd.csv", MASKED_COLUMNS, rows)
 
 
+SEQUENCES = "abcdefgh"
 TEXTURES = (1, 2, 3, 4)
+MODELS = {"train": ("cecum", "sigmoid"), "val": ("desc",), "test": ("trans",)}
+"""Sequences are split by the colon model that they were taken in, as papers on C3VD do."""
+
 IDS = {
-    "train": [f"{model}_t{texture}_a" for texture in TEXTURES for model in ("cecum", "sigmoid")],
-    "val": [f"desc_t{texture}_a" for texture in TEXTURES],
-    "test": [f"trans_t{texture}_a" for texture in TEXTURES],
+    split: [f"{model}_t{texture}_{sequence}" for sequence in SEQUENCES for texture in TEXTURES for model in models]
+    for split, models in MODELS.items()
 }
 PLAN = plans_over_splits(IDS, plain_vocabulary(1), SPECIALTY)
 LAYOUT = Layout("c3vd", SPECIALTY, RATE, PLAN, write_case, write_index)

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# The study on simulated operations: six task families; SurgMotion against plain V-JEPA and random weights.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/environment.sh
+source launch/environment.sh
+
+usage() {
+  cat <<'TEXT'
+usage: bash launch/study.sh [--families] [DIR]
+
+Simulates six data sets, pretrains encoders on simulated videos, evaluates them, and compares them; everything goes to
+DIR (default: runs/study), what the programs say to DIR/log.txt. Repeated, it goes on where it was.
+
+  --families   one encoder of random weights on the six families, and nothing more
+
+SEEDS='0 1 2' are the seeds of encoders and heads, JOBS=2 how many programs run at once.
+TEXT
+}
+
+families=no
+case ${1-} in
+  -h | --help) usage; exit ;;
+  --families) families=yes; shift ;;
+esac
+out=${1:-runs/study} jobs=${JOBS:-2} methods=(random vjepa surgmotion)
+read -ra seeds <<<"${SEEDS:-0 1 2}"
+if [[ $families == yes ]]; then methods=(random) seeds=(0); fi
+if [[ $out == *[[:space:]]* ]]; then echo "study.sh: DIR is '$out'; choose one without spaces" >&2; exit 2; fi
+install demo
+mkdir -p "$out"
+
+# Runs the lines of its input, each the arguments of a program.
+stage() {
+  echo "== $1 ($((SECONDS / 60)) min $((SECONDS % 60)) s)"
+  xargs -P "$jobs" -I{} bash -c "echo '{}'; .venv/bin/python -m surgmotion_jax {} >>$out/log.txt 2>&1 || exit 255"
+}
+
+simulate() {
+  if [[ -e $out/$1 ]]; then return; fi
+  rm -rf "$out/$1.part"
+  echo "simulate --layout=$1 --out=$out/$1.part --size=96 --workers=1 --no-preview ${*:2} && mv $out/$1.part $out/$1"
+}
+{ # at least 20 test cases each
+  if [[ $families == no ]]; then simulate pretrain --cases=40 --minutes=0.75 --fps=8 --seed=2; fi
+  simulate cholec80 --cases=50 --minutes=0.34 --seed=1
+  simulate surgicalactions160 --cases=96 --minutes=0.08 --seed=1
+  simulate cholect50 --cases=25 --minutes=0.34 --seed=1
+  simulate jigsaws --cases=40 --minutes=0.3 --seed=1
+  simulate polyp_segmentation --cases=120 --minutes=0.02 --seed=1
+  simulate c3vd --cases=80 --minutes=0.2 --seed=1
+} | stage simulate
+
+if [[ $families == no ]]; then
+  for seed in "${seeds[@]}"; do
+    echo "pretrain --config=pretrain/simulated:vjepa --config.seed=$seed --data=$out/pretrain --workdir=$out/vjepa-$seed"
+    echo "pretrain --config=pretrain/simulated --config.seed=$seed --data=$out/pretrain --workdir=$out/surgmotion-$seed"
+  done | stage pretrain
+fi
+
+# Protocols that pool folds have every case as a test case once.
+tasks=(cholec80:official surgicalactions160:folds cholect50:crossval jigsaws:louo polyp_segmentation:pranet c3vd:table)
+compared=()
+for task in "${tasks[@]}"; do
+  for method in "${methods[@]}"; do
+    column=("${seeds[@]/#/$out/results/${task%:*}/$method-}")
+    compared+=("$(IFS=,; echo "${column[*]}")")
+    for seed in "${seeds[@]}"; do
+      encoder=$out/$method-$seed
+      if [[ $method == random ]]; then encoder=random:vit_nano:$seed; fi
+      echo "evaluate --config=evaluate/${task%:*}:small --protocol=${task#*:} --config.sweep.seed=$seed" \
+        "--checkpoint=$encoder --root=$out/${task%:*} --workdir=$out/results/${task%:*}/$method-$seed"
+    done
+  done
+done > "$out/evaluations.txt"
+stage evaluate <"$out/evaluations.txt"
+if [[ $families == no ]]; then
+  .venv/bin/python -m surgmotion_jax compare "${compared[@]}" --out="$out/compare.html" | tee "$out/compare.txt"
+fi
+echo "== done ($((SECONDS / 60)) min $((SECONDS % 60)) s)"
