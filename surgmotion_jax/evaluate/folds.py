@@ -57,10 +57,10 @@ def evaluate_protocol(
         head = os.path.join(probe, member) if probe else ""
         features = path / FEATURES_FOLDER
         found[member] = evaluate(fold, source, root, path / member, probe=head, features=features, say=say)
-    return _pooled(config, found, path)
+    return pool(config, found, path)
 
 
-def _pooled(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: Any) -> dict[str, Any]:
+def pool(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: Any) -> dict[str, Any]:
     """Writes and returns the results over the test cases of all folds."""
     tables: dict[str, Table] = {}
     for member in found:
