@@ -1,89 +1,54 @@
 """`surgmotion compare A B [...] [--out=FILE.html|FILE.tex]`: evaluations side by side, with significance.
 
-A, B, ... are workdirs of finished evaluations. Those of one benchmark and protocol are rows of one table, a line a
+A, B, ... are workdirs of finished evaluations. Those of one benchmark and protocol are columns of one table, a line a
 metric and a column a checkpoint, with intervals over cases. Each is compared with the first given for its benchmark by
 a paired bootstrap over the cases that both scored: * where p < 0.05.
 
+A0,A1,A2 joins the seeds of one column: evaluations that differ in seeds alone. It shows their mean, their standard
+deviation (sd), and intervals and differences of the mean, with the same cases drawn for every seed. Columns may have
+different numbers of seeds. A workdir whose own path has a comma is given alone.
+
+Where there are several benchmarks, a summary has a line for each, by the measure that heads are chosen by, with p
+values corrected for their number (Holm). Give the columns of each benchmark in the same order.
+
   --out=FILE     also write the tables as HTML or LaTeX, by the ending
   --metrics=A,B  only these metrics
-  --names=A,B    names of the columns, instead of those of the workdirs
+  --names=A,B    names of the columns, one for each argument, instead of those of the workdirs
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from surgmotion_jax import storage
 
 if TYPE_CHECKING:
-    from surgmotion_jax.evaluate.metrics.bootstrap import Difference
-    from surgmotion_jax.evaluate.tasks.task import Measure, Table
+    from surgmotion_jax.evaluate.comparison import Cell, Comparison, Summary
+    from surgmotion_jax.evaluate.seeds import Column
 
-SIGNIFICANT = 0.05
 ENDINGS = (".html", ".tex")
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One evaluation, as its files have it."""
-
-    name: str
-    fields: Mapping[str, Any]
-    tables: Mapping[str, Table]  # by case
-
-    @property
-    def task(self) -> tuple[str, str]:
-        """What must agree for two runs to stand in one table."""
-        return self.fields["benchmark"], self.fields["protocol"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number of one run, and how it differs from the first run's."""
-
-    value: float
-    interval: tuple[float, float] | None
-    difference: Difference | None = None  # None for the first run, or where none can be had
-
-    @property
-    def mark(self) -> str:
-        """A star where the difference is significant."""
-        p = None if self.difference is None else self.difference.p
-        return "*" if p is not None and p < SIGNIFICANT else ""
-
-    @property
-    def text(self) -> str:
-        interval = "" if self.interval is None else " [{:.4g}, {:.4g}]".format(*self.interval)
-        return f"{self.value:.4g}{interval}{self.mark}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs of one benchmark side by side."""
-
-    title: str
-    names: tuple[str, ...]
-    rows: tuple[tuple[str, str, tuple[Cell | None, ...]], ...]  # metric, convention, a cell a run
-    notes: tuple[str, ...]
 
 
 def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv) or not argv:
         print(__doc__)
         return 0
+    from surgmotion_jax.evaluate.comparison import compare, summarise
+
     given = read_request(argv)
     wanted = tuple(given.metrics.split(",")) if given.metrics else ()
-    comparisons = compare(read_runs(given.workdirs, given.names), wanted)
-    print("\n\n".join(as_text(comparison) for comparison in comparisons))
+    comparisons = compare(read_columns(given.workdirs, given.names), wanted)
+    summary = summarise(comparisons)
+    texts = [as_text(comparison) for comparison in comparisons]
+    print("\n\n".join([*texts, *([] if summary is None else [summary_text(summary)])]))
     if given.out:
         write = as_html if given.out.endswith(".html") else as_latex
-        storage.write_text_atomic(given.out, write(comparisons))
+        storage.write_text_atomic(given.out, write(comparisons, summary))
     return 0
 
 
@@ -100,94 +65,53 @@ def read_request(argv: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise ValueError(f"unknown argument {unknown[0]!r}; see surgmotion compare --help.")
     if len(given.workdirs) < 2:
-        raise ValueError(f"{len(given.workdirs)} workdir(s) given; name two or more finished evaluations.")
+        joined = "; commas join the seeds of one column" if any("," in w for w in given.workdirs) else ""
+        raise ValueError(f"{len(given.workdirs)} workdir(s) given; name two or more finished evaluations{joined}.")
     if given.out and not given.out.endswith(ENDINGS):
         raise ValueError(f"--out is {given.out!r}; its ending says the format: {' or '.join(ENDINGS)}")
     return given
 
 
-def read_runs(workdirs: Sequence[str], names: str | None) -> list[Run]:
-    """The evaluations. Raises ValueError for a workdir without one, or another number of names."""
-    from surgmotion_jax.evaluate.results import read_predictions, read_results
+def read_columns(arguments: Sequence[str], names: str | None) -> list[Column]:
+    """A column an argument.
 
-    given = names.split(",") if names else [os.path.basename(os.path.abspath(path)) for path in workdirs]
-    if len(given) != len(workdirs):
-        raise ValueError(f"--names has {len(given)} names for {len(workdirs)} workdirs; give one each")
-    return [Run(n, read_results(path), read_predictions(path)) for n, path in zip(given, workdirs, strict=True)]
+    Raises ValueError for a workdir without an evaluation, another number of names, and seeds that do not belong
+    together.
+    """
+    from surgmotion_jax.evaluate.seeds import read_column, shared_name
 
-
-def compare(runs: Sequence[Run], metrics: Sequence[str] = ()) -> list[Comparison]:
-    """A comparison for each benchmark and protocol, in the order given. Raises ValueError for an unknown metric."""
-    by_task: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        by_task.setdefault(run.task, []).append(run)
-    known = {row["metric"] for run in runs for row in run.fields["chosen"]["results"]}
-    for name in metrics:
-        if name not in known:
-            raise ValueError(f"--metrics: no run has {name!r}; there are {', '.join(sorted(known))}")
-    return [_side_by_side(members, metrics) for members in by_task.values()]
+    groups = [seeds_of(argument) for argument in arguments]
+    given = names.split(",") if names else [shared_name(list(map(_last, group))) for group in groups]
+    if len(given) != len(groups):
+        raise ValueError(f"--names has {len(given)} names for {len(groups)} columns; give one each")
+    columns = [read_column(name, group) for name, group in zip(given, groups, strict=True)]
+    return columns if names else told_apart(columns)
 
 
-def _side_by_side(runs: Sequence[Run], metrics: Sequence[str]) -> Comparison:
-    from surgmotion_jax.evaluate.tasks.families import task_of_results
-
-    first = runs[0]
-    shared = [case for case in first.tables if all(case in run.tables for run in runs)]
-    task = task_of_results(first.fields)
-    measured = [_measures(task.measures([run.tables[case] for case in shared])) for run in runs] if shared else []
-    rows = []
-    for row in first.fields["chosen"]["results"]:
-        key = (row["metric"], row["convention"])
-        if metrics and key[0] not in metrics:
-            continue
-        cells = [_cell(runs, measured, number, key, len(shared)) for number in range(len(runs))]
-        rows.append((*key, tuple(cells)))
-    fields = first.fields
-    title = f"{fields['title']}, protocol {fields['protocol']}, {len(shared)} cases compared"
-    return Comparison(title, tuple(run.name for run in runs), tuple(rows), tuple(_notes(runs, shared)))
+def seeds_of(argument: str) -> list[str]:
+    """The workdirs that an argument joins by commas; one that is there as it stands is a workdir itself."""
+    if "," not in argument or storage.as_path(argument).exists():
+        return [argument]
+    workdirs = argument.split(",")
+    if not all(workdirs):
+        raise ValueError(f"{argument!r} joins workdirs by commas, and one of them is empty; remove the comma too many")
+    return workdirs
 
 
-def _measures(measures: Sequence[Measure]) -> dict[tuple[str, str], Measure]:
-    return {(measure.name, measure.convention): measure for measure in measures}
+def told_apart(columns: Sequence[Column]) -> list[Column]:
+    """The columns, those that one table has under the same name with that of their folder before it."""
+    from surgmotion_jax.evaluate.seeds import shared_name
+
+    def in_folder(column: Column) -> Column:
+        folder = shared_name([_last(os.path.dirname(os.path.abspath(run.workdir))) for run in column.runs])
+        return dataclasses.replace(column, name=os.path.join(folder, column.name))
+
+    count = Counter((column.task, column.name) for column in columns)
+    return [column if count[column.task, column.name] == 1 else in_folder(column) for column in columns]
 
 
-def _cell(
-    runs: Sequence[Run], measured: Sequence[Mapping[Any, Measure]], number: int, key: tuple[str, str], cases: int
-) -> Cell | None:
-    from surgmotion_jax.evaluate.metrics.bootstrap import paired_difference
-
-    found = [r for r in runs[number].fields["chosen"]["results"] if (r["metric"], r["convention"]) == key]
-    if not found:
-        return None
-    interval = None if found[0]["interval"] is None else tuple(found[0]["interval"])
-    if number == 0 or not measured:
-        return Cell(found[0]["value"], interval)
-    report = runs[0].fields["config"]["report"]
-    difference = paired_difference(
-        measured[0][key].statistic,
-        measured[number][key].statistic,
-        cases,
-        resamples=report["resamples"],
-        level=report["level"],
-        seed=report["seed"],
-    )
-    return Cell(found[0]["value"], interval, difference if np.isfinite(difference.value) else None)
-
-
-def _notes(runs: Sequence[Run], shared: Sequence[str]) -> list[str]:
-    notes = [f"* differs from {runs[0].name}, p < {SIGNIFICANT:g} (paired bootstrap over cases, not corrected)"]
-    for run in runs:
-        if len(run.tables) != len(shared):
-            left = len(run.tables) - len(shared)
-            notes.append(f"{run.name} has {left} cases that others lack; differences leave them out")
-        if run.fields["recipe"] != runs[0].fields["recipe"]:
-            notes.append(f"{run.name} has recipe {run.fields['recipe']}, {runs[0].name} {runs[0].fields['recipe']}")
-        head, own = (r.fields["config"]["probe"]["head"] for r in (runs[0], run))
-        if own != head:
-            notes.append(f"{run.name} has head {own}, {runs[0].name} {head}")
-    if len(shared) < 2:
-        notes.append("fewer than two cases in common: no significance can be computed")
-    return notes
+def _last(path: str) -> str:
+    return os.path.basename(os.path.abspath(path))
 
 
 def as_text(comparison: Comparison) -> str:
@@ -196,13 +120,53 @@ def as_text(comparison: Comparison) -> str:
     lines = [("metric", *comparison.names)]
     for metric, convention, cells in comparison.rows:
         lines.append((f"{metric} ({words.index(convention) + 1})", *("-" if c is None else c.text for c in cells)))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     numbered = [f"({number}) {word}" for number, word in enumerate(words, 1)]
-    return "\n".join([comparison.title, "", *table, "", *numbered, *comparison.notes])
+    return "\n".join([comparison.title, "", *_aligned(lines), "", *numbered, *comparison.notes])
 
 
-def as_html(comparisons: Sequence[Comparison]) -> str:
+def summary_text(summary: Summary) -> str:
+    """All benchmarks, for a terminal."""
+    return "\n".join(["All benchmarks", "", *_aligned(summary_rows(summary)), "", *summary.notes])
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def summary_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """A header, and a row a benchmark: its measure, the mean of each column, the difference of each to the first."""
+    names = summary.names
+    rows = [("benchmark", "metric", *names, *(f"{name} minus {names[0]}" for name in names[1:]))]
+    for line, corrected in zip(summary.lines, summary.holm, strict=True):
+        metric, _, cells = line.row
+        padded = [*cells, *[None] * (len(names) - len(cells))]
+        p_values = [*corrected, *[None] * (len(names) - len(cells))]
+        means = ["-" if cell is None else cell.mean for cell in padded]
+        differences = [_corrected(cell, p) for cell, p in zip(padded[1:], p_values[1:], strict=True)]
+        direction = "higher" if line.higher else "lower"
+        rows.append((line.subject, f"{metric}, {direction} is better", *means, *differences))
+    return rows
+
+
+def _corrected(cell: Cell | None, p: float | None) -> str:
+    """A difference with its p value as it is and as Holm corrects it."""
+    from surgmotion_jax.evaluate.comparison import SIGNIFICANT
+
+    return _difference(cell) + ("" if p is None else f", Holm {p:.3g}{'*' if p < SIGNIFICANT else ''}")
+
+
+def _difference(cell: Cell | None) -> str:
+    """A difference with its interval and p value."""
+    if cell is None or cell.difference is None:
+        return "-"
+    found = cell.difference
+    if found.interval is None:
+        return f"{found.value:+.4g}"
+    return f"{found.value:+.4g} [{found.interval[0]:+.4g}, {found.interval[1]:+.4g}], p = {found.p:.3g}"
+
+
+def as_html(comparisons: Sequence[Comparison], summary: Summary | None = None) -> str:
     """One self-contained page, a section a benchmark."""
     from surgmotion_jax.commands.evaluation_page import rows_table
     from surgmotion_jax.report.html import Section, page, sentence
@@ -216,35 +180,33 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
         differences = [f"{name} minus {comparison.names[0]}" for name in comparison.names[1:]]
         body = rows_table(("metric", *comparison.names, *differences, "convention"), rows)
         sections.append(Section(comparison.title, body + "".join(map(sentence, comparison.notes))))
-    return page("Comparison", ", ".join(comparisons[0].names), sections, "evaluation report")
+    if summary is not None:
+        header, *lines = summary_rows(summary)
+        sections.append(Section("All benchmarks", rows_table(header, lines) + "".join(map(sentence, summary.notes))))
+    names = comparisons[0].names if summary is None else summary.names
+    return page("Comparison", ", ".join(names), sections, "evaluation report")
 
 
-def _difference(cell: Cell | None) -> str:
-    """A difference with its interval and p value."""
-    if cell is None or cell.difference is None:
-        return "-"
-    found = cell.difference
-    if found.interval is None:
-        return f"{found.value:+.4g}"
-    return f"{found.value:+.4g} [{found.interval[0]:+.4g}, {found.interval[1]:+.4g}], p = {found.p:.3g}"
-
-
-def as_latex(comparisons: Sequence[Comparison]) -> str:
+def as_latex(comparisons: Sequence[Comparison], summary: Summary | None = None) -> str:
     """A `tabular` a benchmark, to be included in a document."""
     parts = []
     for comparison in comparisons:
         rows = [
-            " & ".join([_latex(metric), *("--" if cell is None else _latex(cell.text) for cell in cells)]) + r" \\"
-            for metric, _, cells in comparison.rows
+            (metric, *("--" if cell is None else cell.text for cell in cells)) for metric, _, cells in comparison.rows
         ]
-        header = " & ".join(["metric", *map(_latex, comparison.names)]) + r" \\"
-        comments = [f"% {line}" for line in (comparison.title, *comparison.notes)]
-        columns = "l" * (1 + len(comparison.names))
-        parts.append(
-            "\n".join([*comments, rf"\begin{{tabular}}{{{columns}}}", r"\hline", header, r"\hline", *rows, r"\hline"])
-            + "\n\\end{tabular}\n"
-        )
+        parts.append(_tabular([comparison.title, *comparison.notes], ("metric", *comparison.names), rows))
+    if summary is not None:
+        header, *lines = summary_rows(summary)
+        dashed = [tuple("--" if cell == "-" else cell for cell in line) for line in lines]
+        parts.append(_tabular(["All benchmarks", *summary.notes], header, dashed))
     return "\n".join(parts)
+
+
+def _tabular(comments: Sequence[str], header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in (header, *rows)]
+    said = [f"% {line}" for line in comments]
+    begin = rf"\begin{{tabular}}{{{'l' * len(header)}}}"
+    return "\n".join([*said, begin, r"\hline", head, r"\hline", *body, r"\hline"]) + "\n\\end{tabular}\n"
 
 
 def _latex(text: str) -> str:
