@@ -17,6 +17,7 @@ from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.results import (
     RESULTS_FILE,
     read_predictions,
+    read_results,
     scored_json,
     write_predictions,
     write_results,
@@ -47,9 +48,6 @@ def evaluate_protocol(
         return evaluate(config, source, root, workdir, probe=probe, say=say)
     claim(workdir, config, source, config.data.protocol, probe)
     path = storage.as_path(workdir)
-    if (path / RESULTS_FILE).exists():
-        say("this evaluation is finished")
-        return dict(storage.read_json(path / RESULTS_FILE))
     found: dict[str, dict[str, Any]] = {}
     for member in members:
         say(f"fold {member}")
@@ -57,6 +55,9 @@ def evaluate_protocol(
         head = os.path.join(probe, member) if probe else ""
         features = path / FEATURES_FOLDER
         found[member] = evaluate(fold, source, root, path / member, probe=head, features=features, say=say)
+    if (path / RESULTS_FILE).exists():  # asked for last: each fold has checked its data by now
+        say("this evaluation is finished")
+        return read_results(path)
     return pool(config, found, path)
 
 

@@ -25,6 +25,7 @@ from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.external import ExternalFeatures
 from surgmotion_jax.evaluate.feature_cache import Encoding, Features, bytes_needed, features_of
 from surgmotion_jax.evaluate.feature_index import differing
+from surgmotion_jax.evaluate.fingerprint import check_probe, fingerprint
 from surgmotion_jax.evaluate.fit import HEADS_FILE, Batches, TrainingSet, load_tree, train_heads
 from surgmotion_jax.evaluate.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.heads_of_tasks import KIND_OF_HEAD, check_head, head_for, wanted_features
@@ -49,6 +50,7 @@ from surgmotion_jax.evaluate.tasks.depth import typical_depth
 from surgmotion_jax.evaluate.tasks.families import DENSE, Truths, make_task
 from surgmotion_jax.evaluate.tasks.task import Task, Truth, score, value_of
 from surgmotion_jax.evaluate.windows_of_cases import WindowReader, in_order
+from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 
@@ -105,11 +107,11 @@ def evaluate(
     """
     cohort = read_cohort(config.data, root)
     check_head(cohort.benchmark.family, config.probe.head)
-    claim(workdir, config, source, cohort.contents.protocol, probe)
+    stage = _Stage(config, source, cohort, workdir, features or storage.as_path(workdir) / FEATURES_FOLDER, say)
+    claim(workdir, config, source, cohort.contents.protocol, probe, fingerprint(cohort))
     if (storage.as_path(workdir) / RESULTS_FILE).exists():
         say("this evaluation is finished")
         return dict(storage.read_json(storage.as_path(workdir) / RESULTS_FILE))
-    stage = _Stage(config, source, cohort, workdir, features or storage.as_path(workdir) / FEATURES_FOLDER, say)
     learnt = stage.learn() if not probe else stage.load(probe)
     choice = read_choice(workdir) or stage.choose(learnt)
     return stage.report(learnt, choice, root)
@@ -188,8 +190,6 @@ class _Stage:
         choice = read_choice(probe)
         if choice is None:
             raise ValueError(f"{probe}: no choice.json; --probe names the workdir of a finished surgmotion evaluate")
-        if self.config.probe.head == "knn":
-            raise ValueError("--probe has nothing to load for probe.head=knn, which has no parameters")
         params, _ = load_tree(storage.as_path(probe) / HEADS_FILE)
         data = self.training_set()
         objective, truth = self.objective(data)
@@ -290,17 +290,33 @@ def _best(choice: Choice) -> float:
     return float("nan") if value is None else value
 
 
-def claim(workdir: storage.PathLike, config: EvaluateConfig, source: Source, protocol: str, probe: str) -> None:
-    """Writes what this evaluation is, or raises ValueError where the workdir holds another."""
-    path = storage.ensure_writable(workdir) / CONFIG_FILE
-    fields = {
+def claim(
+    workdir: storage.PathLike,
+    config: EvaluateConfig,
+    source: Source,
+    protocol: str,
+    probe: str,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes what this evaluation is, or raises ValueError where the workdir or the probe is of another.
+
+    `data` is the fingerprint of training and validation cases, where the evaluation has one set of them.
+    """
+    found = {
+        "architecture": architecture(source.encoder.config) if source.encoder else None,
         "config": config.result_fields,
         "encoder": source.identity,
         "protocol": protocol,
         "probe": os.path.basename(os.path.abspath(probe)) if probe else "",
+        "data": data,
     }
+    text = json.dumps(found, indent=1, sort_keys=True)
+    fields = json.loads(text)  # as it is read back
+    if probe:
+        check_probe(probe, fields)
+    path = storage.ensure_writable(workdir) / CONFIG_FILE
     if not path.exists():
-        storage.write_text_atomic(path, json.dumps(fields, indent=1, sort_keys=True) + "\n")
+        storage.write_text_atomic(path, text + "\n")
         return
     differences = differing(storage.read_json(path), fields, "evaluation")
     if differences:

@@ -91,8 +91,15 @@ def test_stopped_between_folds_and_repeated_it_ends_the_same(pooled, root, sourc
         assert (tmp_path / name).read_bytes() == (pooled[0] / name).read_bytes()
     said: list[str] = []
     again = evaluate_protocol(POOL, source, str(root), tmp_path, say=said.append)
-    assert said == ["this evaluation is finished"]
+    assert said[-1] == "this evaluation is finished"
+    assert not [text for text in said if text.startswith("features")]
     assert again == read(tmp_path / "results.json")
+
+
+def test_other_training_cases_are_noticed_when_a_finished_pool_is_repeated(pooled, source, tmp_path):
+    other = make("surgicalactions160", tmp_path / "set", CLIPS + 16, seconds=0.5)
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        evaluate_protocol(POOL, source, str(other), pooled[0])
 
 
 def test_a_workdir_of_one_fold_is_not_taken_for_all(root, source, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,11 +15,16 @@ from surgmotion_jax.evaluate.cohort import drawn, read_cohort, read_test_cases
 from surgmotion_jax.evaluate.external import ExternalFeatures
 from surgmotion_jax.evaluate.feature_cache import ComputedFeatures, Encoding, Wanted
 from surgmotion_jax.evaluate.feature_files import to_npz
+from surgmotion_jax.evaluate.fit import save_tree
+from surgmotion_jax.evaluate.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.results import read_predictions
 from surgmotion_jax.evaluate.run import Source, evaluate
+from surgmotion_jax.evaluate.weights import Origin
 from surgmotion_jax.evaluate.windows_of_cases import in_order
+from surgmotion_jax.parallel.config import ParallelConfig
+from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.benchmarks.simulated import make
-from tests.evaluate.encoders import small_encoder
+from tests.evaluate.encoders import CONFIG, small_encoder
 from tests.evaluate.evaluations import SMALL, changed, cholec80, read, relabel
 
 NEAREST = changed(SMALL, probe={"head": "knn"})  # nothing to compile
@@ -154,6 +161,45 @@ def test_a_workdir_of_another_evaluation_is_refused(finished, root, source):
         evaluate(SMALL, Source(small_encoder(1)), str(root), finished[0])
 
 
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        ({"size": 20}, r"20 x 20 pixels .*patches of 8 x 8: resize or crop to multiples of 8"),
+        ({"frames": 3}, r"the clip has 3 frames; this encoder takes 2 frames per token"),
+    ],
+)
+def test_windows_that_the_encoder_cannot_take_are_refused_before_anything_is_written(
+    root, source, tmp_path, data, match
+):
+    with pytest.raises(ValueError, match=match):
+        evaluate(changed(SMALL, data=data), source, str(root), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_heads_of_an_encoder_of_another_architecture_are_refused(finished, root, tmp_path):
+    config = dataclasses.replace(CONFIG, width=96, heads=6)
+    layout = MeshLayout(make_mesh(ParallelConfig(), jax.devices()[:1]))
+    wider = Source(FrozenEncoder(config, {}, Origin("wider", ("target",), 0, "f" * 64), layout))
+    with pytest.raises(ValueError, match=r"features or cases:\n  head.architecture.heads: 3 in the folder"):
+        evaluate(SMALL, wider, str(root), tmp_path / "run", probe=str(finished[0]))
+    with pytest.raises(ValueError, match=r"another evaluation:\n  evaluation.architecture.heads: 3 in the folder"):
+        evaluate(SMALL, wider, str(root), finished[0])
+
+
+def test_equal_skill_scores_leave_the_correlation_undefined_and_the_result_says_so(source, tmp_path):
+    root = make("jigsaws", tmp_path / "set", 12, 1.0, fps=2)
+    for path in root.rglob("meta_file_*.txt"):
+        trials = [line.split()[:2] for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name}\t{level}\t18\t3\t3\t3\t3\t3\t3\n" for name, level in trials))
+    config, said = changed(NEAREST, data={"benchmark": "jigsaws"}), []
+    fields = evaluate(config, source, str(root), tmp_path / "run", say=said.append)
+    assert [row["metric"] for row in fields["chosen"]["results"]] == ["mae"]
+    assert {row["metric"] for row in fields["chosen"]["undefined"]} > {"spearman"}
+    assert all("are equal" in row["why"] for row in fields["chosen"]["undefined"])
+    note = next(note for note in fields["notes"] if "training scores are 18" in note)
+    assert f"note: {note}" in said
+
+
 def test_one_test_case_has_no_interval_and_says_so(source, tmp_path):
     root = cholec80(tmp_path / "set", cases=3)
     fields = evaluate(changed(NEAREST, data={"train_windows": 5}), source, str(root), tmp_path / "run")
@@ -167,19 +213,36 @@ def test_classes_that_never_occur_in_training_are_named(source, root, tmp_path):
     shutil.copytree(root, other)
     for name in ("video02", "video04"):
         relabel(other, name, "Preparation")
-    fields = evaluate(NEAREST, source, str(other), tmp_path / "run")
-    assert any("6 of 7 classes never occur in training" in note for note in fields["notes"])
+    said: list[str] = []
+    fields = evaluate(NEAREST, source, str(other), tmp_path / "run", say=said.append)
+    (note,) = [note for note in fields["notes"] if "6 of 7 classes never occur in training" in note]
+    assert f"note: {note}" in said
 
 
 def test_a_saved_probe_is_scored_as_it_was(finished, root, source, tmp_path):
     fields = evaluate(SMALL, source, str(root), tmp_path, probe=str(finished[0]))
     assert fields["chosen"]["results"] == read(finished[0] / "results.json")["chosen"]["results"]
     assert len(fields["candidates"]) == 1
-    with pytest.raises(ValueError, match=r"no choice.json; --probe names the workdir of a finished"):
+    with pytest.raises(ValueError, match=r"config.json: no such file; --probe names the workdir of a finished"):
         evaluate(SMALL, source, str(root), tmp_path / "other", probe=str(tmp_path / "nothing"))
     wide = changed(SMALL, probe={"head": "temporal"})
-    with pytest.raises(ValueError, match="its heads do not fit this encoder and config"):
+    with pytest.raises(ValueError, match=r"head.probe.head: 'linear' in the folder, 'temporal' requested"):
         evaluate(wide, source, str(root), tmp_path / "wide", probe=str(finished[0]))
+    assert not (tmp_path / "wide").exists()  # so that the folder is free for the corrected command
+
+
+def test_an_unfinished_or_damaged_probe_is_refused(finished, root, source, tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    shutil.copy(finished[0] / "config.json", there)
+    with pytest.raises(ValueError, match=r"no choice.json; --probe names the workdir of a finished"):
+        evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(there))
+    shutil.copy(finished[0] / "choice.json", there)
+    with pytest.raises(ValueError, match=r"heads.npz: no such file; name the workdir of a finished evaluation"):
+        evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(there))
+    save_tree(there / "heads.npz", {"linear": np.zeros((2, 3))}, {})
+    with pytest.raises(ValueError, match=r"its heads do not fit this encoder and config: \S+ is "):
+        evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(there))
 
 
 @pytest.mark.slow
