@@ -5,7 +5,7 @@ device, operations, communication, step time at a stated MFU, decoding per host,
 
   --config=FILE[:ARG]   a config file or the name of a shipped one, e.g. pretrain/surgmotion_vitl:stage1
   --topology=NAME       v4, v5e, v5p or v6e and the slice's shape, e.g. v5e:16x16, v5p:4x4x8; or gpu:h100x8 (also a100,
-                        h200, b200), for which nothing is compiled and everything is an estimate
+                        h100-pcie, h200, b200 and others), for which nothing is compiled and everything is an estimate
   --mfu=SHARE           model operations as a share of the peak, for every time (default 0.4)
   --sweep               compares meshes, remat policies and clips a device, and names the best
   --compilations=N      how many candidates of a sweep are compiled at most, minutes each (default 4)
@@ -124,6 +124,8 @@ def _memory_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     how = f"compiled in {plan.compile_seconds:.0f} s" if topology.compiled else "nothing compiled: estimates throughout"
     yield "topology", f"{topology.name}: {topology.chips} {topology.chip.name}, {topology.device_note}; {how}"
     yield "mesh", f"data {mesh['data']} x fsdp {mesh['fsdp']} x tensor {mesh['tensor']} over {topology.devices} devices"
+    for row in plan.mesh_table:
+        yield "mesh", str(row)
     yield (
         "step",
         f"{config.optim.batch} clips = {plan.clips:g} a device x {config.optim.accumulate} micro-batches; attention "
@@ -131,7 +133,8 @@ def _memory_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     for name in ("parameters", "optimizer", "target", "batch"):
         label = {"target": "EMA", "optimizer": "optimiser"}.get(name, name)
-        yield label, f"{gib(getattr(memory, name))} a device ({getattr(memory, name)} bytes)"
+        away = f"; {gib(memory.host)} in host memory" if name == "optimizer" and memory.host else ""
+        yield label, f"{gib(getattr(memory, name))} a device ({getattr(memory, name)} bytes){away}"
     yield "activations", f"{gib(memory.activations)} kept for the gradient (estimated)"
     rest = memory.temporaries + memory.padding + memory.code
     yield "temporaries", f"{gib(rest)} gradients, gathered weights, the rest of the compiler's working memory"
@@ -221,6 +224,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "versions": versions(),
         **dataclasses.asdict(plan),
         **{name: getattr(plan, name) for name in derived},
+        "mesh_table": [row._asdict() for row in plan.mesh_table],
         "peak_bytes": plan.memory.peak,
         "peak_share": plan.memory.share,
         "model_flops": plan.flops.model,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 GIB = 2**30
+GPU_SHARE = 0.75  # of a GPU's memory that JAX's allocator takes by default
 
 # What libtpu asks of its environment before it loads: no metadata server, one host, not the only process that has it.
 # JAX itself stays on the CPU, so that planning on a TPU machine leaves its chips alone.
@@ -35,13 +36,14 @@ CUBES = (
 
 @dataclass(frozen=True)
 class Chip:
-    """One kind of accelerator. Figures are those of its maker's data sheet."""
+    """One kind of accelerator. Figures are those of its maker's data sheet; operations are dense, without sparsity."""
 
     name: str
     hbm_bytes: float  # a chip's memory, as announced
     usable_bytes: float  # what the compiler lets a program have of it, on one device
     peak_flops: float  # bfloat16, dense, a chip
-    link_bytes: float  # bytes a second that a chip can send to its neighbours (a GPU: through NVLink)
+    link_bytes: float  # bytes a second that a chip can send to its neighbours
+    kinds: tuple[str, ...]  # the `device_kind` that JAX gives its devices, in full
     slices: tuple[str, ...] = ()  # shapes that exist
     devices: int = 1  # devices that JAX shows for a chip
     host_chips: int = 4  # chips fed by one host
@@ -49,17 +51,38 @@ class Chip:
 
 # Usable memory is what libtpu 0.0.42.1 names when a program is too large for it.
 CHIPS: dict[str, Chip] = {
-    "v4": Chip("TPU v4", 32 * GIB, 15.25 * GIB, 275e12, 300e9, CUBES, devices=2),
-    "v5e": Chip("TPU v5e", 16 * GIB, 15.75 * GIB, 197e12, 200e9, SQUARES),
-    "v5p": Chip("TPU v5p", 95.74 * GIB, 95.74 * GIB, 459e12, 600e9, CUBES),
-    "v6e": Chip("TPU v6e", 32 * GIB, 31.25 * GIB, 918e12, 400e9, SQUARES),
+    "v4": Chip("TPU v4", 32 * GIB, 15.25 * GIB, 275e12, 300e9, ("TPU v4",), CUBES, devices=2),
+    "v5e": Chip("TPU v5e", 16 * GIB, 15.75 * GIB, 197e12, 200e9, ("TPU v5 lite", "TPU v5e"), SQUARES),
+    "v5p": Chip("TPU v5p", 95.74 * GIB, 95.74 * GIB, 459e12, 600e9, ("TPU v5", "TPU v5p"), CUBES),
+    "v6e": Chip("TPU v6e", 32 * GIB, 31.25 * GIB, 918e12, 400e9, ("TPU v6 lite", "TPU v6e"), SQUARES),
 }
+
+
+def _gpu(name: str, memory: float, peak: float, link: float, *kinds: str) -> Chip:
+    names = tuple(f"NVIDIA {kind}" for kind in kinds)
+    return Chip(f"NVIDIA {name}", memory, GPU_SHARE * memory, peak, link, names, host_chips=8)
+
+
+# Cards on PCIe reach one or three others through NVLink bridges; what all in a host share is PCIe, 16 lanes of it.
 GPUS: dict[str, Chip] = {
-    "a100": Chip("NVIDIA A100 80 GB", 80e9, 80e9, 312e12, 300e9, host_chips=8),
-    "h100": Chip("NVIDIA H100 SXM", 80e9, 80e9, 989e12, 450e9, host_chips=8),
-    "h200": Chip("NVIDIA H200 SXM", 141e9, 141e9, 989e12, 450e9, host_chips=8),
-    "b200": Chip("NVIDIA B200", 180e9, 180e9, 2250e12, 900e9, host_chips=8),
+    "a100": _gpu("A100 80 GB SXM", 80e9, 312e12, 300e9, "A100-SXM4-80GB"),
+    "a100-40gb": _gpu("A100 40 GB SXM", 40e9, 312e12, 300e9, "A100-SXM4-40GB"),
+    "a100-pcie": _gpu("A100 80 GB PCIe", 80e9, 312e12, 32e9, "A100 80GB PCIe"),
+    "h100": _gpu("H100 SXM", 80e9, 989e12, 450e9, "H100 80GB HBM3"),
+    "h100-pcie": _gpu("H100 PCIe", 80e9, 756e12, 64e9, "H100 PCIe"),
+    "h100-nvl": _gpu("H100 NVL", 94e9, 835e12, 64e9, "H100 NVL"),
+    "h200": _gpu("H200 SXM", 141e9, 989e12, 450e9, "H200"),
+    "h200-nvl": _gpu("H200 NVL", 141e9, 835e12, 64e9, "H200 NVL"),
+    "b200": _gpu("B200", 180e9, 2250e12, 900e9, "B200"),
 }
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The accelerator that JAX calls `device_kind`; None if it is not in the tables.
+
+    Names are compared whole: of those that begin alike, some are other chips, and a MIG slice is a part of one.
+    """
+    return next((chip for chip in (*CHIPS.values(), *GPUS.values()) if device_kind in chip.kinds), None)
 
 
 class TopologyError(ValueError):
@@ -97,12 +120,12 @@ class Topology:
     @property
     def device_note(self) -> str:
         """What a device is, so that bytes per device can be read as bytes per chip."""
+        usable = f"{self.usable_bytes / GIB:.2f} GiB usable"
+        if not self.compiled:
+            return f"{usable} each ({GPU_SHARE:.0%}; XLA_CLIENT_MEM_FRACTION raises it)"
         if self.chip.devices == 1:
-            return f"one device a chip, {self.usable_bytes / GIB:.2f} GiB usable"
-        return (
-            f"{self.chip.devices} devices a chip, each with {self.usable_bytes / GIB:.2f} GiB usable: double every "
-            "figure per device for a chip"
-        )
+            return f"one device a chip, {usable}"
+        return f"{self.chip.devices} devices a chip, each with {usable}: double every figure per device for a chip"
 
 
 def describe(name: str) -> Topology:
@@ -127,7 +150,7 @@ def describe(name: str) -> Topology:
 
 
 def _gpus(name: str, shape: str) -> Topology:
-    found = re.fullmatch(r"([a-z]+\d+)x([1-9]\d*)", shape)
+    found = re.fullmatch(r"([a-z0-9-]+)x([1-9]\d*)", shape)
     if not found or found[1] not in GPUS:
         raise TopologyError(
             f"--topology {name!r}: give a kind of GPU and how many, gpu:KINDxCOUNT, with KIND one of "

@@ -10,21 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from surgmotion_jax.parallel.topology import CHIPS, GPUS, Chip
-
-# How JAX names the devices of `parallel/topology.py`; the first that a device's name begins with.
-KINDS = (
-    ("TPU v6 lite", CHIPS["v6e"]),
-    ("TPU v6e", CHIPS["v6e"]),
-    ("TPU v5 lite", CHIPS["v5e"]),
-    ("TPU v5e", CHIPS["v5e"]),
-    ("TPU v5", CHIPS["v5p"]),
-    ("TPU v4", CHIPS["v4"]),
-    ("NVIDIA A100", GPUS["a100"]),
-    ("NVIDIA H100", GPUS["h100"]),
-    ("NVIDIA H200", GPUS["h200"]),
-    ("NVIDIA B200", GPUS["b200"]),
-)
+from surgmotion_jax.parallel.topology import chip_of
 
 
 @dataclass(frozen=True)
@@ -79,11 +65,6 @@ def take_turns(subjects: Mapping[str, Subject], warmup: int, rounds: int) -> dic
 def ratios(these: Sequence[StepTime], those: Sequence[StepTime]) -> Quartiles:
     """Quartiles of the ratio of whole steps, round by round: what both slowed down for cancels."""
     return quartiles([a.total / b.total for a, b in zip(these, those, strict=True)])
-
-
-def chip_of(device_kind: str) -> Chip | None:
-    """The accelerator that JAX calls `device_kind`; None if its peak is not known here."""
-    return next((chip for name, chip in KINDS if device_kind.startswith(name)), None)
 
 
 def mfu(flops: float, seconds: float, device_kind: str, devices: int, dtype: str) -> float | None:

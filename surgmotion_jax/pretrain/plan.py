@@ -17,6 +17,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from surgmotion_jax.models.attention import check_attention, resolve_attention
+from surgmotion_jax.parallel.auto_mesh import Row
 from surgmotion_jax.parallel.collectives import Collective, collectives
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape
 from surgmotion_jax.parallel.rules import MESH_AXES
@@ -61,13 +62,14 @@ class Memory:
 
     capacity: float  # that a program may take
     parameters: int  # exact, from the shardings, as are the next three
-    optimizer: int
+    optimizer: int  # without moments that are offloaded
     target: int
     batch: int
     padding: float  # arguments as laid out, less their exact size
     activations: float  # estimated: what forward keeps for backward
     temporaries: float  # the rest: gradients, gathered weights, clips as floats, one block's work
     code: float
+    host: int = 0  # offloaded moments, in the memory of the device's host; no part of the peak
 
     @property
     def peak(self) -> float:
@@ -85,6 +87,7 @@ class Plan:
 
     topology: Topology
     mesh: dict[str, int]
+    mesh_table: tuple[Row, ...]  # why this mesh; empty where the config gives its sizes
     config: PretrainConfig
     program: str  # the mask program compiled: the one with most context tokens
     compile_seconds: float  # 0: nothing was compiled
@@ -145,13 +148,18 @@ def abstract_layout(config: PretrainConfig, devices: int) -> MeshLayout:
     return MeshLayout(AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES)))  # type: ignore[arg-type]
 
 
-def decided(config: PretrainConfig, topology: Topology, devices: Sequence[Any]) -> PretrainConfig:
-    """The config with what it leaves open decided for the topology: an 'auto' mesh or attention, a size of -1."""
+def decided(
+    config: PretrainConfig, topology: Topology, devices: Sequence[Any]
+) -> tuple[PretrainConfig, tuple[Row, ...]]:
+    """The config with what it leaves open decided for the topology: an 'auto' mesh or attention, a size of -1.
+
+    Also the table that explains an 'auto' mesh; empty for a given one.
+    """
     platform = devices[0].platform if topology.compiled else "gpu"
-    placed, _ = place(plain(config), devices or (None,) * topology.devices, round(topology.usable_bytes))
+    placed, table = place(plain(config), devices or (None,) * topology.devices, round(topology.usable_bytes))
     data, fsdp, tensor = mesh_shape(placed.parallel, topology.devices)
     parallel = replace(placed.parallel, data=data, fsdp=fsdp, tensor=tensor)
-    return replace(config, parallel=parallel, model=resolve_attention(config.model, platform))
+    return replace(config, parallel=parallel, model=resolve_attention(config.model, platform)), tuple(table)
 
 
 def plain(config: PretrainConfig) -> PretrainConfig:
@@ -170,8 +178,9 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
 
 
 def sharded_shapes(config: PretrainConfig, layout: MeshLayout) -> TrainState:
-    """`abstract_state` on machines without the attention that the config names."""
-    return abstract_state(plain(config), layout)
+    """`abstract_state` on machines without the attention and the host memory that the config names."""
+    config = plain(config)
+    return abstract_state(replace(config, optim=replace(config.optim, offload=False)), layout)
 
 
 def compile_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Compiled:
@@ -226,7 +235,7 @@ def plan(
     """
     if not 0 < mfu <= 1:
         raise ValueError(f"--mfu is {mfu:g}; it is a share of peak operations, above 0 and at most 1.")
-    config = decided(config, topology, devices)
+    config, mesh_table = decided(config, topology, devices)
     if topology.compiled:
         layout = MeshLayout(make_mesh(config.parallel, devices))
         programs, state = preflight.check(config, layout)
@@ -240,6 +249,7 @@ def plan(
     return Plan(
         topology=topology,
         mesh=mesh,
+        mesh_table=mesh_table,
         config=config,
         program=largest(programs).name,
         compile_seconds=compiled.seconds if compiled else 0.0,
@@ -263,9 +273,10 @@ def memory_of(
 ) -> Memory:
     """Memory by category: exact for the state, the compiler's for the rest where there is a compiler."""
     clips = clips_per_device(config, layout.mesh.shape)
+    moments, host = bytes_per_device(state.moments), offloaded_bytes(config, state)
     parts = {
         "parameters": bytes_per_device(state.params),
-        "optimizer": bytes_per_device(state.moments) + bytes_per_device(state.step),
+        "optimizer": moments + bytes_per_device(state.step) - host,
         "target": bytes_per_device(state.target),
         "batch": bytes_per_device(abstract_batch(config, layout, config.optim.batch)),
     }
@@ -273,11 +284,12 @@ def memory_of(
     kept = kept_bytes(config, program, clips)
     if compiled is None:
         rest = working_bytes(config, program, clips) + parts["parameters"]  # gradients are as large as parameters
-        return Memory(topology.usable_bytes, **parts, padding=0.0, activations=kept, temporaries=rest, code=0.0)
+        return Memory(topology.usable_bytes, **parts, padding=0, activations=kept, temporaries=rest, code=0, host=host)
     if compiled.needed:
         rest = max(0.0, compiled.needed - exact)
         kept = min(kept, rest)
-        return Memory(topology.usable_bytes, **parts, padding=0.0, activations=kept, temporaries=rest - kept, code=0.0)
+        rest -= kept
+        return Memory(topology.usable_bytes, **parts, padding=0, activations=kept, temporaries=rest, code=0, host=host)
     kept = min(kept, max(0.0, compiled.temporaries - parts["parameters"]))
     return Memory(
         topology.usable_bytes,
@@ -286,7 +298,13 @@ def memory_of(
         activations=kept,
         temporaries=compiled.temporaries - kept,
         code=compiled.code,
+        host=host,
     )
+
+
+def offloaded_bytes(config: PretrainConfig, state: TrainState) -> int:
+    """Bytes of moments that one device leaves to its host, given the abstract state."""
+    return bytes_per_device((state.moments.mu, state.moments.nu)) if config.optim.offload else 0
 
 
 def summed(found: Sequence[Collective]) -> tuple[Traffic, ...]:

@@ -1,7 +1,8 @@
 """What a training step costs, by arithmetic: operations, bytes kept for the gradient, bytes exchanged.
 
-Operations are exact up to what `models/flops.py` leaves out. Bytes of activations are estimates, used where nothing is
-compiled: for GPUs, to order the candidates of a sweep, and to say what a remedy would save.
+Operations are exact up to what `models/flops.py` leaves out. Bytes of activations are those that differentiation asks
+for, not what a compiler makes of them; they are used where nothing is compiled: for GPUs, to order the candidates of a
+sweep, and to say what a remedy would save.
 
 Letters: N tokens of the grid, K context tokens, M target tokens, C width, H heads.
 """
@@ -65,19 +66,23 @@ def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float,
     affinity = sum(6 * 2 * m * m * model.target_width for m in compared)
     (height, width), side = config.data.canvas, config.augment.crop
     prepare = 3 * config.data.frames * 2 * (side * height * width + side * side * width)
-    again = sum(_recomputed(model.encoder, k) + _recomputed(head.predictor_trunk, k + m) for k, m in sets)
+    again = sum(recomputed_flops(model.encoder, k) + recomputed_flops(head.predictor_trunk, k + m) for k, m in sets)
     return context, predictor, target, backward, affinity, prepare, again
 
 
-def _recomputed(c: TransformerConfig, tokens: int) -> int:
+def recomputed_flops(c: TransformerConfig, tokens: int) -> int:
     """Products of a stack that backward computes again, for one clip. No gradient asks for the MLP's own output."""
-    if c.remat in ("none", "dots"):
+    logits = c.depth * 2 * tokens**2 * c.width
+    # What attention computes again where its output is kept: XLA's its logits, cuDNN everything, splash nothing.
+    attention = {"xla": logits, "splash": 0}.get(c.attention, 2 * logits)
+    if c.remat == "none":
         return 0
-    attention = 4 * tokens**2 * c.width
-    if c.remat == "projections":  # logits alone, and only where attention keeps none of them
-        return 0
+    if c.remat == "dots":  # products inside a fused kernel are not seen, so the kernel runs again
+        return 0 if c.attention == "xla" else 2 * logits
+    if c.remat == "projections":
+        return attention
     whole = trunk_flops(c, tokens) - c.depth * 2 * tokens * c.width * c.mlp
-    return whole - (c.depth * attention if c.remat == "attention" else 0)
+    return whole - 2 * logits + attention if c.remat == "attention" else whole
 
 
 def kept_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
@@ -85,24 +90,30 @@ def kept_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> fl
     model = config.objective.head_model(config.model)
     kept = 0.0
     for k, m in zip(program.contexts, program.targets, strict=True):
-        kept += _trunk_bytes(model.encoder, k) + _trunk_bytes(model.predictor_trunk, k + m)
+        kept += trunk_bytes(model.encoder, k) + trunk_bytes(model.predictor_trunk, k + m)
         kept += m * model.target_width * 4 * 3  # prediction, target and their difference, float32
     patches = config.grid.tokens * model.patch_values * WIDTH[model.dtype]
     targets = config.grid.tokens * model.target_width * 4
     return clips * (kept + patches + targets)
 
 
-def _trunk_bytes(c: TransformerConfig, tokens: int) -> float:
-    """Bytes that a stack of blocks keeps for one clip: every block's input, and what `remat` keeps besides."""
-    width = WIDTH[c.dtype]
-    logits = c.heads * tokens**2 * 4 if c.attention == "xla" else 0
-    units = {"full": 0, "attention": c.width, "projections": 5 * c.width + c.mlp}.get(c.remat, 6 * c.width + c.mlp)
-    kept = tokens * (c.width + units) * width
-    if c.remat in ("dots", "none"):
-        kept += logits
-    if c.remat == "none":  # and what lies between the products: norms in float32, GELU, softmax
-        kept += tokens * (4 * c.width * 4 + 2 * c.mlp * width) + logits // 2
-    return c.depth * kept
+def trunk_bytes(c: TransformerConfig, tokens: int) -> int:
+    """Bytes that differentiation keeps of a stack of blocks and the norm after it, for one clip.
+
+    Every block's input, and what `remat` keeps besides; see `models/derivatives.py` for what the operations ask for.
+    The compiler may keep less, where it finds recomputing cheaper, or more, for buffers that do not fit together.
+    """
+    fused = c.attention != "xla"
+    weights, sums = 4 * c.heads * tokens**2, 4 * c.heads * tokens  # of the softmax, float32
+    norm = tokens * 4 * (c.width + 1)  # its normalised input and its scale, float32
+    values, more = {
+        "full": (c.width, 0),
+        "attention": (2 * c.width, sums if fused else 0),
+        "projections": (6 * c.width + c.mlp, sums if fused else 0),
+        "dots": (5 * c.width + c.mlp, 0) if fused else (6 * c.width + c.mlp, weights),
+        "none": (7 * c.width + 2 * c.mlp, sums + 2 * norm) if fused else (6 * c.width + 2 * c.mlp, weights + 2 * norm),
+    }[c.remat]
+    return c.depth * (tokens * values * WIDTH[c.dtype] + more) + norm
 
 
 def working_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
@@ -146,7 +157,8 @@ def expected_traffic(config: PretrainConfig, state: Any, mesh: Mapping[str, int]
         found.append(Traffic("all-gather", ("fsdp",), parts * over_encoder, passes * share))
         found.append(Traffic("reduce-scatter", ("fsdp",), parts, (encoder + predictor) * share))
     if copies > 1:
-        reduced = (encoder + predictor) * 4 / shared / mesh["tensor"] * parts
+        # In the computation's dtype too: shards are summed before they are widened for the optimiser.
+        reduced = (encoder + predictor) * width / shared / mesh["tensor"] * parts
         found.append(Traffic("all-reduce", ("data",), parts, 2 * (copies - 1) / copies * reduced))
     if mesh["tensor"] > 1:
         tokens = config.grid.tokens * config.optim.batch / (shared * copies)

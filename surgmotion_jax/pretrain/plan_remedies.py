@@ -14,12 +14,15 @@ from surgmotion_jax.pretrain.plan import (
     abstract_layout,
     clips_per_device,
     largest,
+    offloaded_bytes,
     sharded_shapes,
 )
 from surgmotion_jax.pretrain.plan_cost import expected_traffic, kept_bytes, step_flops, working_bytes
 from surgmotion_jax.pretrain.state import TrainState
 from surgmotion_jax.pretrain.step import abstract_batch
 from surgmotion_jax.pretrain.summary import bytes_per_device
+
+HOST_LINK = 16e9  # bytes a second between a device and its host: 8 lanes of PCIe 4.0, which all have
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,13 @@ class Estimate:
 class Estimator:
     """Memory and time of other configs on a plan's topology, corrected by what the compiler said of the plan's own.
 
-    Products run at the plan's MFU, the links meanwhile: the slower of the two counts.
+    Products run at the plan's MFU, the links meanwhile: the slower of the two counts. Offloaded moments come and go
+    afterwards.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.states: dict[tuple[int, ...], TrainState] = {}  # by mesh: deriving one takes a second
+        self.states: dict[tuple[object, ...], TrainState] = {}  # by mesh and dtype: deriving one takes a second
         self.factor = 1.0  # by how much memory exceeds the estimate, in the part that grows with the clips
         self.correct(plan)
 
@@ -71,18 +75,20 @@ class Estimator:
         clips = clips_per_device(config, mesh)
         if clips != int(clips):
             raise ValueError(f"{clips:g} clips a device in a micro-batch; it must be a whole number.")
-        shape = tuple(mesh.values())
-        if shape not in self.states:
-            self.states[shape] = sharded_shapes(config, layout)
-        state = self.states[shape]
-        held = bytes_per_device(state) + bytes_per_device(state.params)
+        kind = *mesh.values(), config.optim.moments_dtype
+        if kind not in self.states:
+            self.states[kind] = sharded_shapes(config, layout)
+        state = self.states[kind]
+        host = offloaded_bytes(config, state)
+        held = bytes_per_device(state) + bytes_per_device(state.params) - host
         held += bytes_per_device(abstract_batch(config, layout, config.optim.batch))
         programs = mask_programs(config.mask, config.grid)
         program = largest(programs)
         growing = self.factor * (kept_bytes(config, program, clips) + working_bytes(config, program, clips))
         products = step_flops(config, programs).hardware / (topology.peak_flops * topology.devices * self.plan.mfu)
         links = sum(t.bytes for t in expected_traffic(config, state, mesh)) * topology.chip.devices
-        return Estimate(held, growing, max(products, links / topology.chip.link_bytes))
+        seconds = max(products, links / topology.chip.link_bytes) + 2 * host / HOST_LINK
+        return Estimate(held, growing, seconds)
 
 
 def remedies(plan: Plan, most: int = 3) -> tuple[Remedy, ...]:
@@ -117,11 +123,15 @@ def changes(plan: Plan) -> Iterator[tuple[str, str, PretrainConfig]]:
     for remat in REMAT_POLICIES:
         if remat != config.model.remat:
             yield "remat", f"--config.model.remat={remat}", _model(config, remat=remat)
+    if config.optim.moments_dtype == "float32":
+        yield "moments", "--config.optim.moments_dtype=bfloat16", _optim(config, moments_dtype="bfloat16")
+    if not config.optim.offload:
+        yield "moments", "--config.optim.offload=True", _optim(config, offload=True)
     for parts in (2, 4, 8, 16, 32, 64):
         count = config.optim.accumulate * parts
         if config.optim.batch % count == 0:
             flags = f"--config.optim.accumulate={count}"
-            yield "accumulate", flags, replace(config, optim=replace(config.optim, accumulate=count))
+            yield "accumulate", flags, _optim(config, accumulate=count)
     for times in (2, 4, 8, 16, 32, 64):
         if mesh["data"] % times == 0:
             yield "fsdp", *_sharded(config, mesh["data"] // times, mesh["fsdp"] * times, mesh["tensor"])
@@ -132,6 +142,10 @@ def changes(plan: Plan) -> Iterator[tuple[str, str, PretrainConfig]]:
 
 def _model(config: PretrainConfig, **fields: str) -> PretrainConfig:
     return replace(config, model=replace(config.model, **fields))  # type: ignore[arg-type]
+
+
+def _optim(config: PretrainConfig, **fields: object) -> PretrainConfig:
+    return replace(config, optim=replace(config.optim, **fields))  # type: ignore[arg-type]
 
 
 def _sharded(config: PretrainConfig, data: int, fsdp: int, tensor: int) -> tuple[str, PretrainConfig]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 
 import pytest
 
@@ -40,6 +41,21 @@ def test_weights_to_start_from_are_not_asked_for(capsys):
     stage2 = "--config=pretrain/surgmotion_vitl:stage2"
     assert main([stage2, "--topology=gpu:h100x8", "--config.model.attention=cudnn"]) == 0
     assert "64 frames" in capsys.readouterr().out
+
+
+def test_an_automatic_mesh_is_explained(capsys, tmp_path):
+    assert main([*TINY, "--config.parallel.mesh=auto", f"--json={tmp_path / 'plan.json'}"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"mesh  data +8  8 copies of the state", printed)
+    assert re.search(r"mesh  fsdp +1  state and gradients of .* a device, of 60 GB; no need to split", printed)
+    assert re.search(r"mesh  tensor +1  every device has clips of its own", printed)
+    table = json.loads((tmp_path / "plan.json").read_text())["mesh_table"]
+    assert [(row["axis"], row["size"]) for row in table] == [("data", 8), ("fsdp", 1), ("tensor", 1)]
+
+
+def test_offloaded_moments_are_listed_as_the_hosts(capsys):
+    assert main([*TINY, "--config.optim.offload=True"]) == 0
+    assert re.search(r"optimiser  0.00 GiB a device \(8 bytes\); 0.0\d GiB in host memory", capsys.readouterr().out)
 
 
 def test_too_little_memory_says_by_how_much_and_three_remedies(capsys):

@@ -17,18 +17,18 @@ import pytest
 from surgmotion_jax.parallel.collectives import Collective, Loop, collectives
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.parallel.topology import Chip, Topology, describe
+from surgmotion_jax.pretrain import plan_remedies
 from surgmotion_jax.pretrain.masks import mask_programs
-from surgmotion_jax.pretrain.plan import Compiled, largest, memory_needed, plan, read_compiled
-from surgmotion_jax.pretrain.plan_cost import expected_traffic, kept_bytes, step_flops
+from surgmotion_jax.pretrain.plan import SHARE, Compiled, largest, memory_needed, plan, read_compiled
 from surgmotion_jax.pretrain.plan_program import exchanges, study
-from surgmotion_jax.pretrain.plan_remedies import remedies
+from surgmotion_jax.pretrain.plan_remedies import HOST_LINK, remedies
 from surgmotion_jax.pretrain.plan_sweep import sweep
 from surgmotion_jax.pretrain.state import abstract_state, create_state
 from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step
 from tests.pretrain.fixtures import small_config
 
 ROOT = Path(__file__).parents[2]
-CPU = Topology("cpu:8", Chip("CPU", 2**34, 2.0**34, 1e12, 1e9), 8, compiled=True)
+CPU = Topology("cpu:8", Chip("CPU", 2**34, 2.0**34, 1e12, 1e9, ("cpu",)), 8, compiled=True)
 SHARDED = {
     **{"parallel.data": 2, "parallel.fsdp": 4, "parallel.tensor": 1, "model.remat": "full"},
     **{"model.variant": "vit_nano", "model.predictor.depth": 2},  # two: a loop of one would be no loop
@@ -142,51 +142,6 @@ def test_time_input_and_cost_follow_from_operations():
     assert found.chip_hours == pytest.approx(config.steps * found.step_s * 8 / 3600)
 
 
-def test_operations_of_a_step_equal_xlas_count():
-    """Blocks are not scanned over here: one each, whose loop body XLA counts once."""
-    from surgmotion_jax.models.layout import SINGLE_DEVICE
-    from surgmotion_jax.pretrain.objective import RawBatch, loss_and_metrics, prepare
-    from surgmotion_jax.pretrain.state import init_state
-
-    config = small_config(
-        **{"model.variant": "vit_large", "model.depth": 1, "model.positions": "sincos", "augment.crop": 64},
-        **{"model.predictor.width": 768, "model.predictor.heads": 12, "optim.batch": 1, "heldout.batch": 2},
-    )
-    program = mask_programs(config.mask, config.grid)[0]
-    state = jax.eval_shape(lambda: init_state(config))
-    batch = RawBatch(
-        jax.ShapeDtypeStruct((1, 8, 64, 64, 3), "uint8"),
-        jax.ShapeDtypeStruct((1, 8), "bool"),
-        jax.ShapeDtypeStruct((1,), "uint32"),
-    )
-    prepared = jax.eval_shape(
-        lambda b: prepare(b, jax.numpy.int32(0), config=config, program=program, training=True), batch
-    )
-    gradient = jax.jit(jax.grad(lambda *a: loss_and_metrics(*a, config, SINGLE_DEVICE)[0]))
-    xla = gradient.lower(state.params, state.target, prepared).cost_analysis()["flops"]
-    flops = step_flops(config, [program])
-    assert flops.model - flops.prepare == pytest.approx(xla, rel=0.02)
-
-
-def test_recomputing_keeps_less_and_costs_more():
-    none, full = (small_config(**{"model.remat": remat}) for remat in ("none", "full"))
-    program = mask_programs(none.mask, none.grid)[0]
-    assert kept_bytes(full, program, 4) < kept_bytes(none, program, 4)
-    assert step_flops(none, [program]).recomputed == 0
-    assert step_flops(full, [program]).recomputed > 0
-    assert step_flops(full, [program]).model == step_flops(none, [program]).model
-
-
-def test_expected_traffic_by_hand():
-    config = small_config(**SHARDED)
-    state = abstract_state(config, MeshLayout(make_mesh(config.parallel)))
-    gather, scatter, reduce = expected_traffic(config, state, {"data": 2, "fsdp": 4, "tensor": 1})
-    encoder, predictor = (sum(x.size for x in jax.tree.leaves(state.params[name])) for name in ("encoder", "predictor"))
-    assert gather.bytes == 3 / 4 * 4 * (4 * encoder + 3 * predictor)
-    assert scatter.bytes == 3 / 4 * 4 * (encoder + predictor)
-    assert reduce.bytes == 4 / 4 * (encoder + predictor), "float32 shards, sent 2 x 1/2 times"
-
-
 def test_the_program_with_most_context_is_compiled():
     programs = mask_programs(small_config(**{"mask.ratios": (0.9, 0.45, 0.67)}).mask, small_config().grid)
     assert largest(programs).ratio == 0.45
@@ -204,6 +159,7 @@ def test_what_the_compiler_says_of_a_program_that_does_not_fit(message, size):
     assert memory_needed(message) == size
 
 
+@pytest.mark.slow
 def test_too_much_memory_is_said_with_remedies_that_are_computed():
     config = small_config(**{"model.remat": "none", "optim.batch": 64})
     small = dataclasses.replace(CPU, chip=dataclasses.replace(CPU.chip, usable_bytes=150e6))
@@ -221,6 +177,43 @@ def test_too_much_memory_is_said_with_remedies_that_are_computed():
         small_config(**{"model.remat": "full", "optim.batch": 64}), small, jax.devices(), compile=replied(needed=200e6)
     )
     assert not any("remat" in r.flags for r in remedies(already, most=99)), "nothing keeps less than full does"
+
+
+@pytest.mark.parametrize("compile", [None, replied(temporaries=10**6, arguments=10**6)], ids=["estimated", "compiled"])
+def test_offloaded_moments_are_the_hosts(compile):
+    topology = CPU if compile else describe("gpu:h100x8")
+    devices = jax.devices() if compile else ()
+    kept, away = (
+        plan(small_config(**{"optim.offload": offload}), topology, devices, compile=compile).memory
+        for offload in (False, True)
+    )
+    state = abstract_state(small_config(), MeshLayout(make_mesh(small_config().parallel)))
+    assert kept.host == 0
+    assert away.host == sum(x.size * 4 for x in jax.tree.leaves((state.moments.mu, state.moments.nu)))
+    assert away.optimizer == kept.optimizer - away.host == 2 * 4, "two counters stay"
+    assert away.parameters == kept.parameters
+
+
+def test_moments_can_be_stored_smaller_or_elsewhere(monkeypatch):
+    everything = plan_remedies.changes  # other meshes take seconds
+    monkeypatch.setattr(plan_remedies, "changes", lambda plan: (c for c in everything(plan) if c[0] == "moments"))
+
+    def offered(capacity, **changes):
+        gpus = describe("gpu:h100x8")
+        small = dataclasses.replace(gpus, chip=dataclasses.replace(gpus.chip, usable_bytes=capacity))
+        found = plan(small_config(**changes), small)
+        return found, list(remedies(found))
+
+    state = abstract_state(small_config(), MeshLayout(make_mesh(small_config().parallel)))
+    moments = sum(x.size * 4 for x in jax.tree.leaves((state.moments.mu, state.moments.nu)))
+    found, (away,) = offered(1e6)
+    assert away.flags == "--config.optim.offload=True", "where neither suffices, what saves most"
+    assert away.saves == pytest.approx(moments)
+    assert away.adds_s == pytest.approx(2 * moments / HOST_LINK)
+    _, (halved,) = offered((found.memory.peak - moments / 3) / SHARE)
+    assert halved.flags == "--config.optim.moments_dtype=bfloat16", "where both do, what costs no time"
+    assert (halved.saves, halved.adds_s) == (pytest.approx(moments / 2), 0)
+    assert offered(1e6, **{"optim.offload": True})[1] == [], "what is away cannot shrink"
 
 
 def test_a_sweep_compiles_no_more_than_asked_and_names_the_best_that_fits():
@@ -246,6 +239,8 @@ def test_a_sweep_compiles_no_more_than_asked_and_names_the_best_that_fits():
     [
         ({"parallel.data": 3, "parallel.fsdp": 1}, "makes 3 devices, but there are 8"),
         ({"optim.batch": 12}, "optim.batch 12 is not divisible by 8"),
+        ({"heldout.batch": 12, "heldout.clips": 12}, "heldout.batch 12 is not divisible by 8"),
+        ({"parallel.data": 1, "parallel.tensor": 8}, "heads.* not divisible by"),
         ({"model.attention": "splash"}, "needs a GPU|needs a TPU"),
     ],
 )
@@ -261,7 +256,10 @@ def test_what_is_left_to_auto_is_decided_for_the_topology():
     found = plan(small_config(**auto), describe("gpu:h100x8"))
     assert found.config.model.attention == "cudnn"
     assert found.mesh["data"] * found.mesh["fsdp"] * found.mesh["tensor"] == 8
+    assert [row.axis for row in found.mesh_table] == ["data", "fsdp", "tensor"]
+    assert "8 copies of the state" in found.mesh_table[0].why
     left_over = plan(small_config(**{"parallel.data": 2, "parallel.fsdp": -1}), describe("gpu:h100x8"))
+    assert left_over.mesh_table == ()
     assert left_over.config.parallel.fsdp == 4, "so that a sweep knows it for what it is"
     on_cpu = plan(small_config(**auto), CPU, jax.devices(), compile=replied())
     assert on_cpu.config.model.attention == "xla"
