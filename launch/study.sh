@@ -23,33 +23,40 @@ case ${1-} in
   -h | --help) usage; exit ;;
   --families) families=yes; shift ;;
 esac
-out=${1:-runs/study} jobs=${JOBS:-2} methods=(random vjepa surgmotion)
+out=${1:-runs/study} jobs=${JOBS:-2} methods=(surgmotion vjepa random)
 read -ra seeds <<<"${SEEDS:-0 1 2}"
 if [[ $families == yes ]]; then methods=(random) seeds=(0); fi
-if [[ $out == *[[:space:]]* ]]; then echo "study.sh: DIR is '$out'; choose one without spaces" >&2; exit 2; fi
+if (($# > 1)) || [[ $out$jobs${seeds[*]} == *[!A-Za-z0-9._/\ -]* || $out == *[\ ]* ]]; then
+  echo "study.sh: '$*': at most one DIR is expected, of letters, digits and ._/- without spaces; see --help" >&2
+  exit 2
+fi
 install demo
 mkdir -p "$out"
 
 # Runs the lines of its input, each the arguments of a program.
 stage() {
   echo "== $1 ($((SECONDS / 60)) min $((SECONDS % 60)) s)"
-  xargs -P "$jobs" -I{} bash -c "echo '{}'; .venv/bin/python -m surgmotion_jax {} >>$out/log.txt 2>&1 || exit 255"
+  # shellcheck disable=SC2016 # for the shells that xargs starts
+  xargs -P "$jobs" -L 1 bash -c 'echo "$@"; .venv/bin/python -m surgmotion_jax "$@" >>"$0" 2>&1 || exit 255' "$out/log.txt" ||
+    { echo "study.sh: failed; the reason is at the end of $out/log.txt" >&2; exit 1; }
 }
 
+# A set is simulated aside, so that one that is there is whole.
 simulate() {
   if [[ -e $out/$1 ]]; then return; fi
-  rm -rf "$out/$1.part"
-  echo "simulate --layout=$1 --out=$out/$1.part --size=96 --workers=1 --no-preview ${*:2} && mv $out/$1.part $out/$1"
+  rm -rf "$out/part/$1"
+  echo "simulate --layout=$1 --out=$out/part/$1 --size=96 --workers=1 --no-preview ${*:2}"
 }
 { # at least 20 test cases each
   if [[ $families == no ]]; then simulate pretrain --cases=40 --minutes=0.75 --fps=8 --seed=2; fi
-  simulate cholec80 --cases=50 --minutes=0.34 --seed=1
+  simulate cholec80 --cases=50 --minutes=1.5 --fps=2 --seed=1
   simulate surgicalactions160 --cases=96 --minutes=0.08 --seed=1
   simulate cholect50 --cases=25 --minutes=0.34 --seed=1
   simulate jigsaws --cases=40 --minutes=0.3 --seed=1
-  simulate polyp_segmentation --cases=120 --minutes=0.02 --seed=1
+  simulate polyp_segmentation --cases=200 --minutes=0.02 --seed=1
   simulate c3vd --cases=80 --minutes=0.2 --seed=1
 } | stage simulate
+for made in "$out"/part/*; do if [[ -e $made ]]; then mv "$made" "$out/"; fi; done
 
 if [[ $families == no ]]; then
   for seed in "${seeds[@]}"; do
@@ -59,7 +66,7 @@ if [[ $families == no ]]; then
 fi
 
 # Protocols that pool folds have every case as a test case once.
-tasks=(cholec80:official surgicalactions160:folds cholect50:crossval jigsaws:louo polyp_segmentation:pranet c3vd:table)
+tasks=(cholec80:official surgicalactions160:folds cholect50:crossval jigsaws:loso polyp_segmentation:pranet c3vd:table)
 compared=()
 for task in "${tasks[@]}"; do
   for method in "${methods[@]}"; do

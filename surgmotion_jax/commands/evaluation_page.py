@@ -78,7 +78,7 @@ def results_section(fields: Fields) -> Section:
     body = rows_table(("metric", "value", level, "oracle over heads", "convention"), rows)
     counts = ", ".join(f"{len(fields['cases'][split])} {split}" for split in ("train", "val", "test"))
     body += sentence(f"Head {fields['chosen']['name']}, chosen on validation cases. Cases: {counts}.")
-    body += sentence(f"Oracle: head {fields['oracle']['name']}, the {fields['oracle']['note']}.")
+    body += sentence(f"Oracle: head {fields['oracle']['name']}; {fields['oracle']['note']}.")
     body += "".join(sentence(f"Undefined: {row['metric']}: {row['why']}.") for row in fields["chosen"]["undefined"])
     return Section("Results", body + "".join(sentence(f"Note: {note}.") for note in fields["notes"]))
 

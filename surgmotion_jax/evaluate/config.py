@@ -194,6 +194,6 @@ def variant(config: Any, name: str | None) -> Any:
         config.data.size, config.data.train_windows = 64, 600
         config.probe.depth, config.probe.heads, config.probe.width = 1, 3, 16
         config.sweep.learning_rates, config.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
-        config.sweep.batch, config.sweep.epochs = 16, 5
+        config.sweep.batch, config.sweep.epochs = 16, 40 if config.probe.head == "dense" else 20
         config.cache.batch = 16
     return config

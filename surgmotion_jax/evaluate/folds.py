@@ -13,7 +13,9 @@ from typing import Any
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks import catalogue
+from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.evaluate.heads_of_tasks import check_head
 from surgmotion_jax.evaluate.results import (
     RESULTS_FILE,
     read_predictions,
@@ -46,12 +48,16 @@ def evaluate_protocol(
     members = benchmark.pooled.get(config.data.protocol)
     if members is None:
         return evaluate(config, source, root, workdir, probe=probe, say=say)
+    check_head(benchmark.family, config.probe.head)
+    of_fold = {member: dataclasses.replace(config.data, protocol=member) for member in members}
+    for data in of_fold.values():  # a fold that cannot be must not leave a workdir begun
+        read_cohort(data, root)
     claim(workdir, config, source, config.data.protocol, probe)
     path = storage.as_path(workdir)
     found: dict[str, dict[str, Any]] = {}
-    for member in members:
+    for member, data in of_fold.items():
         say(f"fold {member}")
-        fold = dataclasses.replace(config, data=dataclasses.replace(config.data, protocol=member))
+        fold = dataclasses.replace(config, data=data)
         head = os.path.join(probe, member) if probe else ""
         features = path / FEATURES_FOLDER
         found[member] = evaluate(fold, source, root, path / member, probe=head, features=features, say=say)
@@ -82,7 +88,12 @@ def pool(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: A
         "cases": {split: _distinct(fold["cases"][split] for fold in found.values()) for split in first["cases"]},
         "training_moments": sum(fold["training_moments"] for fold in found.values()),
         "chosen": {"name": ONE_A_FOLD, "number": None, **scored_json(scored)},
-        "oracle": {"name": ONE_A_FOLD, "note": "see the folder of each fold", "results": [], "undefined": []},
+        "oracle": {
+            "name": ONE_A_FOLD,
+            "note": "the results of each fold, in its folder, have one",
+            "results": [],
+            "undefined": [],
+        },
         "candidates": [_of_fold(member, fold) for member, fold in found.items()],
         "folds": {member: fold["chosen"]["results"] for member, fold in found.items()},
         "notes": _distinct([f"{member}: {note}" for note in fold["notes"]] for member, fold in found.items()),

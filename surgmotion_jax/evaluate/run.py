@@ -249,6 +249,12 @@ class _Stage:
         notes = list(learnt.notes)
         if count == 1:
             notes.append("one test case: no confidence interval can be given")
+        groups = len({case.group for case in self.cohort.test})
+        if groups < count:
+            notes.append(
+                f"{count} test cases from {groups} patients, procedures or sources: intervals take cases as "
+                "independent and are too narrow as far as those of one source are alike"
+            )
         if contents.absent:
             listed = ", ".join(contents.absent[:LISTED]) + (", ..." if len(contents.absent) > LISTED else "")
             notes.append(f"{len(contents.absent)} cases of the official lists are not on disk: {listed}")

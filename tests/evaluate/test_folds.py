@@ -109,6 +109,14 @@ def test_a_workdir_of_one_fold_is_not_taken_for_all(root, source, tmp_path):
         evaluate_protocol(POOL, source, str(root), tmp_path)
 
 
+def test_what_no_fold_can_do_leaves_the_workdir_free(root, source, tmp_path):
+    with pytest.raises(ValueError, match="probe.head is dense"):
+        evaluate_protocol(changed(POOL, probe={"head": "dense"}), source, str(root), tmp_path / "out")
+    with pytest.raises(ValueError, match="cholec80"):
+        evaluate_protocol(POOL, source, str(tmp_path / "cholec80"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_case_that_two_folds_test_is_refused(root, source, tmp_path):
     found = evaluate_protocol(changed(POOL, data={"protocol": "fold0"}), source, str(root), tmp_path / "fold0")
     (tmp_path / "out").mkdir()

@@ -23,8 +23,7 @@ def spearman(truth_V: np.ndarray, prediction_V: np.ndarray) -> float:
 
 
 def fisher_mean(correlation_K: Sequence[float]) -> float:
-    """Mean of correlations over tasks through Fisher's z; undefined ones are left out; NaN if none is left."""
-    defined = [r for r in correlation_K if np.isfinite(r)]
-    if not defined:
+    """Mean of correlations over tasks through Fisher's z; NaN without any, or where one is undefined."""
+    if not len(correlation_K):
         return float("nan")
-    return float(np.tanh(np.mean(np.arctanh(np.clip(defined, -_NEARLY_ONE, _NEARLY_ONE)))))
+    return float(np.tanh(np.mean(np.arctanh(np.clip(correlation_K, -_NEARLY_ONE, _NEARLY_ONE)))))

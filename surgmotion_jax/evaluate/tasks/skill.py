@@ -12,7 +12,8 @@ from surgmotion_jax.evaluate.metrics.skill import fisher_mean, mean_absolute_err
 from surgmotion_jax.evaluate.targets import Objective, regression
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, require_tables
 
-UNDEFINED = "all true or all predicted scores of the task are equal, or it has fewer than 2 trials"
+UNDEFINED = "all true or all predicted scores of the task are equal, or it has fewer than 4 trials"
+FEWEST = 4  # trials of a task: below, ranks of chance agree perfectly too often, and Fisher's z has no variance
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,18 @@ class SkillTask:
             def statistic(rows: np.ndarray) -> float:
                 trials = drawn(rows)
                 of_task = trials[task_V[trials] == number]
-                return spearman(truth_V[of_task], predicted_V[of_task])
+                return spearman(truth_V[of_task], predicted_V[of_task]) if len(of_task) >= FEWEST else float("nan")
 
             return statistic
 
         present = [number for number in range(len(self.tasks)) if (task_V == number).any()]
         each = [correlation(number) for number in present]
 
+        defined = [statistic for statistic in each if np.isfinite(statistic(np.arange(len(tables))))]
+
         def mean(rows: np.ndarray) -> float:
-            return fisher_mean([statistic(rows) for statistic in each])
+            """Over the same tasks for every draw: one that leaves a task undefined has no mean."""
+            return fisher_mean([statistic(rows) for statistic in defined])
 
         found = [Measure("mae", self.choice[1], error, higher=False)]
         for number, statistic in zip(present, each, strict=True):

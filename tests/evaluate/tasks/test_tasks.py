@@ -82,11 +82,32 @@ def test_constant_skill_labels_leave_the_correlation_undefined_and_say_so():
 
 def test_skill_is_correlated_task_by_task():
     task = SkillTask(("suturing", "knots"))
-    truth = {"label": np.array([1.0, 2, 3, 1, 2, 3]), "task": np.array([0, 0, 0, 1, 1, 1])}
-    found = values(task, [task.columns(np.array([1.0, 2, 3, 30, 20, 10]), truth)])
+    truth = {"label": np.array([1.0, 2, 3, 4, 1, 2, 3, 4]), "task": np.repeat([0, 1], 4)}
+    found = values(task, [task.columns(np.array([1.0, 2, 3, 4, 40, 30, 20, 10]), truth)])
     assert found["spearman_suturing", "over the trials of the task"] == pytest.approx(1)
     assert found["spearman_knots", "over the trials of the task"] == pytest.approx(-1)
     assert found["spearman", "mean over tasks through Fisher's z"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_task_of_three_trials_has_no_correlation_and_no_part_in_the_mean():
+    """Its ranks agree perfectly by chance once in six, and one perfect correlation would swallow the mean."""
+    task = SkillTask(("suturing", "knots"))
+    truth = {"label": np.array([1.0, 2, 3, 1, 2, 3, 4]), "task": np.array([0, 0, 0, 1, 1, 1, 1])}
+    tables = [task.columns(np.array([1.0, 2, 3, 2, 1, 3, 4]), truth)]
+    scored = score("jigsaws", task.measures(tables), 1, REPORT)
+    assert {row.metric: row.value for row in scored.results}["spearman"] == pytest.approx(0.8)
+    assert [entry["metric"] for entry in scored.undefined] == ["spearman_suturing"]
+
+
+def test_draws_that_leave_a_task_undefined_have_no_mean():
+    task = SkillTask(("suturing", "knots"))
+    tables = [
+        task.columns(np.array([float(k % 4)]), {"label": np.array([float(k % 4)]), "task": np.array([k // 4])})
+        for k in range(8)
+    ]
+    mean = next(measure.statistic for measure in task.measures(tables) if measure.name == "spearman")
+    assert mean(np.arange(8)) == pytest.approx(1)
+    assert np.isnan(mean(np.array([0, 1, 2, 3, 4, 4, 4, 4])))
 
 
 def test_masks_count_only_where_the_frame_is():
