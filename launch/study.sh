@@ -65,8 +65,9 @@ if [[ $families == no ]]; then
   done | stage pretrain
 fi
 
-# Protocols that pool folds have every case as a test case once.
-tasks=(cholec80:official surgicalactions160:folds cholect50:crossval jigsaws:loso polyp_segmentation:pranet c3vd:table)
+# Protocols that pool folds have every case as a test case once. Five times 300 windows of triplets see fewer epochs.
+tasks=(cholec80:official surgicalactions160:folds jigsaws:loso polyp_segmentation:pranet c3vd:table cholect50:crossval)
+epochs() { if [[ $1 == cholect50:* ]]; then echo " --config.sweep.epochs=8"; fi; }
 compared=()
 for task in "${tasks[@]}"; do
   for method in "${methods[@]}"; do
@@ -75,7 +76,7 @@ for task in "${tasks[@]}"; do
     for seed in "${seeds[@]}"; do
       encoder=$out/$method-$seed
       if [[ $method == random ]]; then encoder=random:vit_nano:$seed; fi
-      echo "evaluate --config=evaluate/${task%:*}:small --protocol=${task#*:} --config.sweep.seed=$seed" \
+      echo "evaluate --config=evaluate/${task%:*}:small --protocol=${task#*:} --config.sweep.seed=$seed$(epochs "$task")" \
         "--checkpoint=$encoder --root=$out/${task%:*} --workdir=$out/results/${task%:*}/$method-$seed"
     done
   done
