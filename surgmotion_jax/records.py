@@ -135,7 +135,9 @@ class Result:
     """One number of an evaluation, with all that is needed to compare it with another's.
 
     `interval` is a 95 % confidence interval (low, high) in the units of `value`, or None if none was
-    computed; `convention` names how the metric is defined (averaging, ignored classes, boundary rule).
+    computed; `convention` names how the metric is defined (averaging, ignored classes, boundary rule);
+    `interval_note` says what is to be known of the interval, or why there is none. Without a note JSON has no
+    such field.
     """
 
     task: str
@@ -144,11 +146,15 @@ class Result:
     interval: tuple[float, float] | None
     convention: str
     schema_version: int = RESULT_SCHEMA_VERSION
+    interval_note: str = ""
 
     def to_json(self) -> str:
         """One line of JSON. Raises ValueError if a number is not finite."""
+        fields = dataclasses.asdict(self)
+        if not self.interval_note:
+            del fields["interval_note"]
         try:
-            return json.dumps(dataclasses.asdict(self), allow_nan=False, sort_keys=True)
+            return json.dumps(fields, allow_nan=False, sort_keys=True)
         except ValueError as error:
             raise ValueError(
                 f"result {self.task}/{self.metric}: value {self.value}, interval {self.interval}: a "
@@ -160,7 +166,7 @@ class Result:
         """Reads `to_json`'s line. Raises ValueError on another schema version or a wrong set of fields."""
         fields = json.loads(text)
         names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(fields, dict) or set(fields) != names:
+        if not isinstance(fields, dict) or {*fields, "interval_note"} != names:
             found = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
             raise ValueError(f"result: fields {found}, expected {sorted(names)}; write it with Result.to_json")
         if fields["schema_version"] != RESULT_SCHEMA_VERSION:

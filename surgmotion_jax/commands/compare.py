@@ -2,7 +2,8 @@
 
 A, B, ... are workdirs of finished evaluations. Those of one benchmark and protocol are columns of one table, a line a
 metric and a column a checkpoint, with intervals over cases. Each is compared with the first given for its benchmark by
-a paired bootstrap over the cases that both scored: * where p < 0.05.
+a paired bootstrap over the cases that both scored: * where p < 0.05. These cases must have the same moments and labels
+in all columns; in what else their configs differ is noted. A dash is a number that a column lacks, with the reason.
 
 A0,A1,A2 joins the seeds of one column: evaluations that differ in seeds alone. It shows their mean, their standard
 deviation (sd), and intervals and differences of the mean, with the same cases drawn for every seed. Columns may have

@@ -140,9 +140,10 @@ def write_run(given: argparse.Namespace, argv: Sequence[str], started: float) ->
 def table(fields: dict[str, Any]) -> list[str]:
     """The results as a person reads them, with the oracle beside them."""
     oracle = {(row["metric"], row["convention"]): row["value"] for row in fields["oracle"]["results"]}
+    folds = f" over {len(fields['folds'])} folds" if "folds" in fields else ""
     lines = [
         f"{fields['title']}, protocol {fields['protocol']}: head {fields['chosen']['name']}, chosen on "
-        f"{len(fields['cases']['val'])} validation cases; {len(fields['cases']['test'])} test cases",
+        f"{len(fields['cases']['val'])} validation cases{folds}; {len(fields['cases']['test'])} test cases{folds}",
         f"{'metric':<22}{'value':>9}  {'95 % interval' if _is_95(fields) else 'interval':<19}{'oracle':>9}  convention",
     ]
     for row in fields["chosen"]["results"]:
@@ -151,6 +152,9 @@ def table(fields: dict[str, Any]) -> list[str]:
         beside = "" if best is None else f"{best:9.4f}"
         lines.append(f"{row['metric']:<22}{row['value']:>9.4f}  {interval:<19}{beside:>9}  {row['convention']}")
     lines += [f"undefined: {row['metric']}: {row['why']}" for row in fields["chosen"]["undefined"]]
+    lines += [
+        f"{row['metric']}: {row['interval_note']}" for row in fields["chosen"]["results"] if "interval_note" in row
+    ]
     lines += [f"note: {note}" for note in fields["notes"]]
     lines.append(f"oracle: head {fields['oracle']['name']}; {fields['oracle']['note']}")
     return lines

@@ -77,9 +77,13 @@ def results_section(fields: Fields) -> Section:
     level = f"{100 * fields['config']['report']['level']:g} % interval"
     body = rows_table(("metric", "value", level, "oracle over heads", "convention"), rows)
     counts = ", ".join(f"{len(fields['cases'][split])} {split}" for split in ("train", "val", "test"))
+    if "folds" in fields:
+        counts += f", over {len(fields['folds'])} folds, in each of which a case has one part"
     body += sentence(f"Head {fields['chosen']['name']}, chosen on validation cases. Cases: {counts}.")
     body += sentence(f"Oracle: head {fields['oracle']['name']}; {fields['oracle']['note']}.")
     body += "".join(sentence(f"Undefined: {row['metric']}: {row['why']}.") for row in fields["chosen"]["undefined"])
+    noted = [row for row in fields["chosen"]["results"] if "interval_note" in row]
+    body += "".join(sentence(f"{row['metric']} ({row['convention']}) is {row['interval_note']}.") for row in noted)
     return Section("Results", body + "".join(sentence(f"Note: {note}.") for note in fields["notes"]))
 
 

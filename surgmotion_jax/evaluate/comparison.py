@@ -9,18 +9,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from surgmotion_jax.evaluate.differences import differing_fields
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference, interval, paired_difference
 from surgmotion_jax.evaluate.results import result_rows
-from surgmotion_jax.evaluate.seeds import Column, Key, Run, Watched
+from surgmotion_jax.evaluate.seeds import OWN_OF_A_SEED, Column, Key, Run, check_comparable
 from surgmotion_jax.evaluate.tasks.families import task_of_results
+from surgmotion_jax.evaluate.tasks.task import CountsUndefined
 
 SIGNIFICANT = 0.05
+NOTED = 6  # differing fields spelled out in a note
+NOTED_ELSEWHERE = (*OWN_OF_A_SEED, "config.data.recipe", "config.probe.head")
+METHODS = {"bca": "BCa", "percentile": "percentile"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,10 @@ class Summary:
 
 
 def compare(columns: Sequence[Column], metrics: Sequence[str] = ()) -> list[Comparison]:
-    """A comparison for each benchmark and protocol, in the order given. Raises ValueError for an unknown metric."""
+    """A comparison for each benchmark and protocol, in the order given.
+
+    Raises ValueError for an unknown metric, and for columns whose shared cases have other moments or labels.
+    """
     by_task: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
         by_task.setdefault(column.task, []).append(column)
@@ -141,8 +150,12 @@ class _SideBySide:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns, first = columns, columns[0]
-        self.shared = [case for case in first.cases if all(case in column.cases for column in columns)]
+        self.shared = [case for case in first.cases if all(case in column.runs[0].tables for column in columns)]
+        for column in columns[1:]:
+            check_comparable(first, column, self.shared)
         self.task = task_of_results(first.fields)
+        tables = {case: table for column in columns for case, table in column.runs[0].tables.items()}
+        self.measures = self.task.measures(list(tables.values()))  # all that any column can have, in the task's order
         self.on_own = [c.measures(task_of_results(c.fields), c.cases) if len(c.runs) > 1 else {} for c in columns]
         self.on_shared = [column.measures(self.task, self.shared) for column in columns] if self.shared else []
         self.notes: list[str] = []
@@ -151,31 +164,48 @@ class _SideBySide:
         fields = self.columns[0].fields
         subject = f"{fields['title']}, protocol {fields['protocol']}"
         title, names = f"{subject}, {len(self.shared)} cases compared", tuple(column.name for column in self.columns)
-        keys = self.on_own[0] or self.columns[0].runs[0].stored
-        rows = tuple(self.row(key) for key in keys if not metrics or key[0] in metrics)
+        rows = tuple(self.row(key) for key in self.keys() if not metrics or key[0] in metrics)
         notes = tuple(dict.fromkeys([*_notes(self.columns, self.shared), *self.notes]))
         return Comparison(title, names, rows, notes, self.headline(subject) if with_headline else None)
 
     def headline(self, subject: str) -> Headline:
-        measures = self.task.measures(list(self.columns[0].runs[0].tables.values()))
-        higher = next(m.higher for m in measures if (m.name, m.convention) == self.task.choice)
+        higher = next(m.higher for m in self.measures if (m.name, m.convention) == self.task.choice)
         self.notes = []
         return Headline(subject, self.row(self.task.choice), higher, tuple(dict.fromkeys(self.notes)))
+
+    def keys(self) -> list[Key]:
+        """The numbers that one column has or more, in the task's order; those it does not know come last."""
+        pairs = zip(self.on_own, self.columns, strict=True)
+        found = [key for on_own, column in pairs for key in on_own or column.runs[0].stored]
+        known = [(measure.name, measure.convention) for measure in self.measures]
+        return [*(key for key in known if key in found), *(key for key in dict.fromkeys(found) if key not in known)]
 
     def row(self, key: Key) -> Row:
         return (*key, tuple(self.cell(number, key) for number in range(len(self.columns))))
 
     def cell(self, number: int, key: Key) -> Cell | None:
         column = self.columns[number]
-        cell = _stored(column.runs[0], key) if len(column.runs) == 1 else self.mean(number, key)
+        cell = self.stored(number, key) if len(column.runs) == 1 else self.mean(number, key)
         if cell is None or number == 0 or not self.shared:
             return cell
         return dataclasses.replace(cell, difference=self.difference(number, key))
+
+    def stored(self, number: int, key: Key) -> Cell | None:
+        """The number of a single evaluation, as its results have it; None where they have none."""
+        name, run = self.columns[number].name, self.columns[number].runs[0]
+        found = run.stored.get(key)
+        if found is None:
+            self.notes.append(f"{name}: {_named(key)} is {_missing(run, key)}")
+            return None
+        if "interval_note" in found:
+            self.notes.append(f"{name}: {_named(key)} is {found['interval_note']}")
+        return Cell(found["value"], None if found["interval"] is None else tuple(found["interval"]))
 
     def mean(self, number: int, key: Key) -> Cell | None:
         """The mean over seeds, over all cases of the column; None where a seed leaves it undefined."""
         column, statistic = self.columns[number], self.on_own[number].get(key)
         if statistic is None:
+            self.notes.append(f"{column.name}: {_named(key)} is not among the results of every seed")
             return None
         count, report = len(column.cases), column.fields["config"]["report"]
         value_S = statistic.each(np.arange(count))
@@ -183,9 +213,9 @@ class _SideBySide:
         if without:
             self.notes.append(f"{column.name}: {_named(key)} is undefined for {', '.join(without)}: no mean is given")
             return None
-        watched = Watched(statistic, count)
-        bounds = interval(watched, count, **_settings(report), method=report["method"])
-        self.say_undefined(column.name, key, watched, bounds is None, report["resamples"])
+        counted = CountsUndefined(statistic, count)
+        bounds = interval(counted, count, **_settings(report), method=report["method"])
+        self.say_undefined(column, key, counted, bounds is None, report["resamples"])
         return Cell(float(value_S.mean()), bounds, deviation=float(value_S.std(ddof=1)))
 
     def difference(self, number: int, key: Key) -> Difference | None:
@@ -195,30 +225,33 @@ class _SideBySide:
         if a is None or b is None:
             return None
         count, report = len(self.shared), first.fields["config"]["report"]
-        of_first, of_column = Watched(a, count), Watched(b, count)
+        of_first, of_column = CountsUndefined(a, count), CountsUndefined(b, count)
         found = paired_difference(of_first, of_column, count, **_settings(report))
-        seeded, pair = len(first.runs) > 1 or len(column.runs) > 1, f"{column.name} minus {first.name}"
-        if seeded and math.isfinite(found.value):
-            for side, watched in ((first, of_first), (column, of_column)):
-                self.say_undefined(side.name, key, watched, found.interval is None, report["resamples"])
-        elif seeded:
-            self.notes.append(f"{pair}: {_named(key)} is undefined over the {count} cases compared")
-        return found if math.isfinite(found.value) else None
+        pair = f"{column.name} minus {first.name}: {_named(key)}"
+        if not math.isfinite(found.value):
+            self.notes.append(f"{pair} is undefined over the {count} cases compared")
+            return None
+        if found.interval is None and (of_first.undefined or of_column.undefined):
+            sides = f"{first.name}: {of_first.undefined}, {column.name}: {of_column.undefined}"
+            draws = f"{report['resamples']} draws of {count} cases"
+            self.notes.append(f"{pair} is undefined in too many of {draws} ({sides}): no interval can be given")
+        elif found.interval is not None:
+            for side, counted in ((first, of_first), (column, of_column)):
+                self.say_undefined(side, key, counted, False, report["resamples"])
+        return found
 
-    def say_undefined(self, name: str, key: Key, watched: Watched, missing: bool, resamples: int) -> None:
+    def say_undefined(self, column: Column, key: Key, counted: CountsUndefined, missing: bool, resamples: int) -> None:
         """Notes the draws that a seed leaves without a value."""
-        if watched.undefined:
-            draws = f"{watched.undefined} of {resamples} draws of {watched.cases} cases"
-            then = "no interval can be given" if missing else "intervals leave them out"
-            self.notes.append(f"{name}: {_named(key)} is undefined, for one seed or more, in {draws}: {then}")
+        if counted.undefined:
+            whose = ", for one seed or more," if len(column.runs) > 1 else ""
+            self.notes.append(f"{column.name}: {_named(key)} is undefined{whose} in {counted.told(resamples, missing)}")
 
 
-def _stored(run: Run, key: Key) -> Cell | None:
-    """The number of a single evaluation, as its results have it."""
-    found = run.stored.get(key)
-    if found is None:
-        return None
-    return Cell(found["value"], None if found["interval"] is None else tuple(found["interval"]))
+def _missing(run: Run, key: Key) -> str:
+    """Why the results of an evaluation lack a number."""
+    rows = run.fields["chosen"]["undefined"]
+    why = [row["why"] for row in rows if (row["metric"], row["convention"]) == key]
+    return f"undefined: {why[0]}" if why else "not among its results"
 
 
 def _settings(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,7 +264,11 @@ def _named(key: Key) -> str:
 
 def _notes(columns: Sequence[Column], shared: Sequence[str]) -> list[str]:
     first = columns[0]
-    notes = [f"* differs from {first.name}, p < {SIGNIFICANT:g} (paired bootstrap over cases, not corrected)"]
+    methods = dict.fromkeys(METHODS[column.fields["config"]["report"]["method"]] for column in columns)
+    notes = [
+        f"* differs from {first.name}, p < {SIGNIFICANT:g} (paired bootstrap over cases, not corrected); intervals: of "
+        f"values {' or '.join(methods)}, of differences percentile"
+    ]
     for column in columns:
         left = len(column.cases) - len(shared)
         if left:
@@ -242,6 +279,7 @@ def _notes(columns: Sequence[Column], shared: Sequence[str]) -> list[str]:
         head, own = (fields["config"]["probe"]["head"] for fields in (its, mine))
         if own != head:
             notes.append(f"{column.name} has head {own}, {first.name} {head}")
+        notes += _config_notes(first, column)
         notes += _seed_notes(column)
     if any(len(column.runs) > 1 for column in columns):
         notes.append(
@@ -252,6 +290,19 @@ def _notes(columns: Sequence[Column], shared: Sequence[str]) -> list[str]:
     return notes
 
 
+def _config_notes(first: Column, column: Column) -> list[str]:
+    """In what the config of a column differs from the first's, seeds and what has a note of its own left out."""
+    pairs = differing_fields(first.fields["config"], column.fields["config"], "config")
+    said = [
+        f"{field.removeprefix('config.')} {own!r}, not {its!r}"
+        for field, its, own in pairs
+        if field not in NOTED_ELSEWHERE
+    ]
+    more = [f"and {len(said) - NOTED} more"] if len(said) > NOTED else []
+    listed = "; ".join([*said[:NOTED], *more])
+    return [f"{column.name} differs from {first.name} in its config: {listed}"] if said else []
+
+
 def _seed_notes(column: Column) -> list[str]:
     """What a column of several seeds is made of."""
     if len(column.runs) == 1:
@@ -260,6 +311,9 @@ def _seed_notes(column: Column) -> list[str]:
     notes = [f"{column.name}: mean of {count} seeds ({workdirs})"]
     if len({run.fields["predictions_sha256"] for run in column.runs}) < count:
         notes.append(f"{column.name}: some of its seeds have equal predictions: copies, or seeds that change nothing")
+    encoders = [run.fields["encoder"].get("name", run.fields["encoder"].get("features", "")) for run in column.runs]
+    if len({re.sub(r"\d+$", "", name) for name in encoders}) > 1:
+        notes.append(f"{column.name}: its encoders differ in more than a number: {', '.join(encoders)}")
     for field in ("step", "dtype"):
         values = [run.fields["encoder"].get(field) for run in column.runs]  # features of others have neither
         if len(set(values)) > 1:

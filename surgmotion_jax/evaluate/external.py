@@ -7,6 +7,7 @@ time of a window is that of its last frames. Letters: N moments, W rows of a fil
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -61,12 +62,32 @@ def _aligned(folder: str, case: Case, kind: str) -> np.ndarray:
     return rows.mean(1) if kind == "pooled" else rows
 
 
-def _read(folder: str, case: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """(file, features [W,...], time [W])."""
+def digest_of_files(folder: str, cases: Sequence[Case], known: dict[str, str]) -> str:
+    """One sha256 of the names and contents of the cases' files, the same in any order.
+
+    `known` holds what was read before, by case, and is added to: a file is read once. Raises ValueError for a case
+    without a file.
+    """
+    for case in cases:
+        if case.id not in known:
+            path = _path(folder, case.id)
+            known[case.id] = f"{case.id}{path.suffix} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    lines = sorted({known[case.id] for case in cases})
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _path(folder: str, case: str) -> Any:
+    """The file of a case, of either format."""
     names = [storage.as_path(folder) / f"{case}{suffix}" for suffix in SUFFIXES.values()]
     path = next((path for path in names if path.exists()), None)
     if path is None:
         raise ValueError(f"{names[0]}: no such file; --features needs a file for every case")
+    return path
+
+
+def _read(folder: str, case: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """(file, features [W,...], time [W])."""
+    path = _path(folder, case)
     where = os.fspath(path)
     if where.endswith(SUFFIXES["npz"]):
         arrays = _plain(path)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,13 +125,15 @@ def features_of(
 ) -> Features:
     """Features of every scored moment of `cases`, from the folder as far as it has them.
 
-    Raises ValueError for frames that cannot be read, or a file of the folder that is not what it should be.
+    Raises ValueError for frames that cannot be read, a disk without room for what is missing, or a file of the folder
+    that is not what it should be.
     """
     if encoding.cache.kind == "none":
         return ComputedFeatures(cases, encoding)
     place = cache_folder(folder, encoding.key)
     paths = [place / file_name(case) for case in cases]
     missing = [(case, path) for case, path in zip(cases, paths, strict=True) if not path.exists()]
+    _check_room(place, bytes_needed([case for case, _ in missing], encoding))
     _compute(missing, encoding, report)
     for case, path in zip(cases, paths, strict=True):
         _check(path, (len(case.times_N), *encoding.shape))
@@ -164,6 +167,17 @@ def bytes_needed(cases: Sequence[Case], encoding: Encoding) -> int:
     """Of the files of these cases."""
     moments = sum(len(case.times_N) for case in cases)
     return moments * int(np.prod(encoding.shape)) * np.dtype(encoding.cache.dtype).itemsize
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    """Raises ValueError where the disk has less room than the files that are to come: hours before it is full."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"{folder}: the features that are missing take {needed} bytes, {free} are free there; use --cache=none, "
+            "--cache=pooled with a head that reads a vector a moment (linear, knn, temporal), "
+            "--config.cache.dtype=float16, or a --workdir on another disk"
+        )
 
 
 def _compute(missing: Sequence[tuple[Case, pathlib.Path]], encoding: Encoding, report: Report) -> None:

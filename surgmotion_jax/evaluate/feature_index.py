@@ -18,6 +18,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.data.images import image_names
 from surgmotion_jax.data.sources import VideoFile
+from surgmotion_jax.evaluate.differences import differing_fields
 
 INDEX_FILE = "index.json"
 SCHEMA_VERSION = 1
@@ -87,10 +88,8 @@ def _refusal(path: os.PathLike[str], differences: Sequence[str], why: str) -> Ot
 
 def differing(saved: Any, wanted: Any, field: str) -> list[str]:
     """Differences between two JSON values, a sentence a field with its dotted path; [] if they are equal."""
-    if isinstance(saved, Mapping) and isinstance(wanted, Mapping):
-        names = sorted(saved.keys() | wanted.keys())
-        return [line for n in names for line in differing(saved.get(n), wanted.get(n), f"{field}.{n}")]
-    return [] if saved == wanted else [f"{field}: {saved!r} in the folder, {wanted!r} requested"]
+    pairs = differing_fields(saved, wanted, field)
+    return [f"{path}: {old!r} in the folder, {new!r} requested" for path, old, new in pairs]
 
 
 def source_of(file: VideoFile) -> dict[str, Any]:

@@ -11,16 +11,21 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.heads_of_tasks import check_head
 from surgmotion_jax.evaluate.results import (
+    CONFIG_FILE,
+    ONE_CASE,
     RESULTS_FILE,
     read_predictions,
     read_results,
     scored_json,
+    sd_over_cases,
     write_predictions,
     write_results,
 )
@@ -29,6 +34,11 @@ from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.evaluate.tasks.task import Table, score
 
 ONE_A_FOLD = "one a fold"
+SD_NOTE = "mean and standard deviation (divisor n - 1) over the folds that define a measure"
+RANKS_NOTE = (
+    "a rank correlation over the trials of all folds ranks scores of several heads together, whose scales may differ; "
+    "that of each fold, and their mean, are beside it"
+)
 
 
 def evaluate_protocol(
@@ -50,9 +60,10 @@ def evaluate_protocol(
         return evaluate(config, source, root, workdir, probe=probe, say=say)
     check_head(benchmark.family, config.probe.head)
     of_fold = {member: dataclasses.replace(config.data, protocol=member) for member in members}
-    for data in of_fold.values():  # a fold that cannot be must not leave a workdir begun
-        read_cohort(data, root)
-    claim(workdir, config, source, config.data.protocol, probe)
+    # A fold that cannot be must not leave a workdir begun.
+    cohorts = [read_cohort(data, root) for data in of_fold.values()]
+    used = [case for cohort in cohorts for case in (*cohort.train, *cohort.val, *cohort.test)]
+    claim(workdir, config, source.using(used), config.data.protocol, probe)
     path = storage.as_path(workdir)
     found: dict[str, dict[str, Any]] = {}
     for member, data in of_fold.items():
@@ -78,11 +89,11 @@ def pool(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: A
     times = [table.pop("time") for table in tables.values()]
     digest = write_predictions(path, list(tables), times, list(tables.values()))
     first = next(iter(found.values()))
-    scored = score(
-        first["benchmark"], task_of_results(first).measures(list(tables.values())), len(tables), config.report
-    )
-    shared = ("benchmark", "title", "family", "recipe", "classes", "encoder", "choice")
+    measures = task_of_results(first).measures(list(tables.values()))
+    scored = score(first["benchmark"], measures, len(tables), config.report)
+    shared = ("benchmark", "title", "family", "recipe", "classes", "choice")
     fields = {name: first[name] for name in shared} | {
+        "encoder": storage.read_json(path / CONFIG_FILE)["encoder"],  # with the files of all folds
         "protocol": config.data.protocol,
         "config": config.result_fields,
         "cases": {split: _distinct(fold["cases"][split] for fold in found.values()) for split in first["cases"]},
@@ -96,11 +107,42 @@ def pool(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: A
         },
         "candidates": [_of_fold(member, fold) for member, fold in found.items()],
         "folds": {member: fold["chosen"]["results"] for member, fold in found.items()},
-        "notes": _distinct([f"{member}: {note}" for note in fold["notes"]] for member, fold in found.items()),
+        "folds_mean_sd": {"note": SD_NOTE, "results": over_folds(found)},
+        "sd_over_cases": sd_over_cases(measures, len(tables)),
+        "notes": notes_of_folds({member: fold["notes"] for member, fold in found.items()})
+        + ([RANKS_NOTE] if first["family"] == "skill" else []),
         "predictions_sha256": digest,
     }
     write_results(path, fields)
     return fields
+
+
+def over_folds(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over folds of each measure, with the number of folds; one fold has no deviation."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for fold in found.values():
+        for row in fold["chosen"]["results"]:
+            values.setdefault((row["metric"], row["convention"]), []).append(row["value"])
+    return [
+        {
+            "metric": metric,
+            "convention": convention,
+            "mean": float(np.mean(each)),
+            "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
+            "folds": len(each),
+        }
+        for (metric, convention), each in values.items()
+    ]
+
+
+def notes_of_folds(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each note once, after the folds that have it. That a fold has one test case says nothing of all cases."""
+    members: dict[str, list[str]] = {}
+    for member, of_member in notes.items():
+        for note in of_member:
+            if note != ONE_CASE:
+                members.setdefault(note, []).append(member)
+    return [f"{'all folds' if len(m) == len(notes) else ', '.join(m)}: {note}" for note, m in members.items()]
 
 
 def _of_fold(member: str, fold: Mapping[str, Any]) -> dict[str, Any]:

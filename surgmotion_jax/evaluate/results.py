@@ -7,7 +7,6 @@ is in `run.json`. `predictions.csv` has a row for each scored moment, from which
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -17,10 +16,14 @@ from typing import Any
 import numpy as np
 
 from surgmotion_jax import storage
-from surgmotion_jax.evaluate.tasks.task import Scored, Table
+from surgmotion_jax.benchmarks.benchmark import Case
+from surgmotion_jax.checkpoints.errors import LISTED
+from surgmotion_jax.evaluate.tasks.task import Measure, Scored, Table
 
 RESULTS_FILE, PREDICTIONS_FILE, RUN_FILE, CONFIG_FILE = "results.json", "predictions.csv", "run.json", "config.json"
 SCHEMA_VERSION = 1
+ONE_CASE = "one test case: no confidence interval can be given"
+PER_VIDEO = "mean over videos"  # how the convention of a measure begins that is a mean of values of single cases
 KEYS = ("case", "time")  # the first columns of predictions.csv
 
 
@@ -32,6 +35,39 @@ def scored_json(scored: Scored) -> dict[str, Any]:
         del fields["task"], fields["schema_version"]
         rows.append(fields)
     return {"results": rows, "undefined": [dict(entry) for entry in scored.undefined]}
+
+
+def sd_over_cases(measures: Sequence[Measure], cases: int) -> list[dict[str, Any]]:
+    """Standard deviation (divisor n - 1) over videos of each measure that is a mean over them; none for one video.
+
+    It says how far videos differ; how far the mean is certain, the interval says.
+    """
+    found = []
+    for measure in measures:
+        if not measure.convention.startswith(PER_VIDEO):
+            continue
+        values = np.array([measure.statistic(np.array([case])) for case in range(cases)])
+        known = values[np.isfinite(values)]
+        if len(known) > 1:
+            row = {"metric": measure.name, "convention": measure.convention}
+            found.append(row | {"sd": float(known.std(ddof=1)), "cases": len(known)})
+    return found
+
+
+def case_notes(cases: Sequence[Case], absent: Sequence[str]) -> list[str]:
+    """What is to be known of the test cases; `absent` are cases of the official lists that are not on disk."""
+    notes, groups = [], len({case.group for case in cases})
+    if len(cases) == 1:
+        notes.append(ONE_CASE)
+    if groups < len(cases):
+        notes.append(
+            f"{len(cases)} test cases from {groups} patients, procedures or sources: intervals take cases as "
+            "independent and are too narrow as far as those of one source are alike"
+        )
+    if absent:
+        listed = ", ".join(absent[:LISTED]) + (", ..." if len(absent) > LISTED else "")
+        notes.append(f"{len(absent)} cases of the official lists are not on disk: {listed}")
+    return notes
 
 
 def write_results(workdir: storage.PathLike, fields: Mapping[str, Any]) -> None:
@@ -69,7 +105,7 @@ def write_predictions(
 
 
 def read_predictions(workdir: storage.PathLike) -> dict[str, Table]:
-    """Tables by case, in file order, with the column `time`; text columns stay text.
+    """Tables by case, in file order, with the column `time`; text columns stay text, whole numbers whole.
 
     Raises ValueError naming file and line for a row that does not fit its header, or a moment that comes twice.
     """
@@ -95,11 +131,18 @@ def read_predictions(workdir: storage.PathLike) -> dict[str, Table]:
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     columns: Table = {}
     for name, cells in zip(names, zip(*rows, strict=True), strict=True):
-        try:
-            columns[name] = np.array([float(cell) for cell in cells])
-        except ValueError:
-            columns[name] = np.array(cells, dtype=object)
+        columns[name] = _column(cells)
     return columns
+
+
+def _column(cells: Sequence[str]) -> np.ndarray:
+    """Whole numbers stay whole, so that a table that is written again has the same text."""
+    for kind in (int, float):
+        try:
+            return np.array([kind(cell) for cell in cells])
+        except ValueError:
+            continue
+    return np.array(cells, dtype=object)
 
 
 def _text(value: Any) -> str:
@@ -112,12 +155,3 @@ def _text(value: Any) -> str:
 def result_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a `results.json` value."""
     return list(fields["chosen"]["results"])
-
-
-def as_json(value: Any) -> Any:
-    """Dataclasses and tuples as plain JSON values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return as_json(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): as_json(part) for key, part in value.items()}
-    return [as_json(part) for part in value] if isinstance(value, list | tuple) else value

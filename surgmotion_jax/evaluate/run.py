@@ -6,6 +6,7 @@ by case, the sweep by steps, `heads.npz`, `choice.json`, `predictions.csv`, `res
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from surgmotion_jax.checkpoints.tree import leaves_by_path
 from surgmotion_jax.evaluate.choice import Choice, best, choose, read_choice, write_choice
 from surgmotion_jax.evaluate.cohort import Cohort, read_cohort, read_test_cases
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.external import ExternalFeatures
+from surgmotion_jax.evaluate.external import ExternalFeatures, digest_of_files
 from surgmotion_jax.evaluate.feature_cache import Encoding, Features, bytes_needed, features_of
 from surgmotion_jax.evaluate.feature_index import differing
 from surgmotion_jax.evaluate.fingerprint import check_probe, fingerprint
@@ -41,7 +42,9 @@ from surgmotion_jax.evaluate.predictors import (
 from surgmotion_jax.evaluate.results import (
     CONFIG_FILE,
     RESULTS_FILE,
+    case_notes,
     scored_json,
+    sd_over_cases,
     write_predictions,
     write_results,
 )
@@ -66,12 +69,23 @@ class Source:
 
     encoder: FrozenEncoder | None = None
     features: str = ""  # folder
+    files: str = ""  # digest of the files of the folder that are used
+    known: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)  # of each file read
+
+    def digest(self, cases: Sequence[Case]) -> str:
+        """Of the cases' files of features; an encoder has none. Raises ValueError for a case without a file."""
+        return "" if self.encoder else digest_of_files(self.features, cases, self.known)
+
+    def using(self, cases: Sequence[Case]) -> Source:
+        """The same, identified by the contents of the cases' files too: folders of one name may differ."""
+        return dataclasses.replace(self, files=self.digest(cases))
 
     @property
     def identity(self) -> dict[str, Any]:
         """What tells one encoder from another, as plain JSON values."""
         if self.encoder is None:
-            return {"features": os.path.basename(os.path.abspath(self.features))}
+            name = {"features": os.path.basename(os.path.abspath(self.features))}
+            return name | ({"files": self.files} if self.files else {})
         origin = self.encoder.origin
         return {
             "name": origin.name,
@@ -107,8 +121,12 @@ def evaluate(
     """
     cohort = read_cohort(config.data, root)
     check_head(cohort.benchmark.family, config.probe.head)
+    source = source.using([*cohort.train, *cohort.val, *cohort.test])
     stage = _Stage(config, source, cohort, workdir, features or storage.as_path(workdir) / FEATURES_FOLDER, say)
-    claim(workdir, config, source, cohort.contents.protocol, probe, fingerprint(cohort))
+    seen = fingerprint(cohort)
+    if source.encoder is None:  # a head depends on these files alone; another may be scored on other test cases
+        seen["features"] = source.digest([*cohort.train, *cohort.val])
+    claim(workdir, config, source, cohort.contents.protocol, probe, seen)
     if (storage.as_path(workdir) / RESULTS_FILE).exists():
         say("this evaluation is finished")
         return dict(storage.read_json(storage.as_path(workdir) / RESULTS_FILE))
@@ -246,18 +264,6 @@ class _Stage:
         values = [value_of(measures, self.task.choice, count) for measures in measured]
         oracle = best([value for value, _ in values], values[0][1])
         scored = score(benchmark.name, measured[choice.number], count, report)
-        notes = list(learnt.notes)
-        if count == 1:
-            notes.append("one test case: no confidence interval can be given")
-        groups = len({case.group for case in self.cohort.test})
-        if groups < count:
-            notes.append(
-                f"{count} test cases from {groups} patients, procedures or sources: intervals take cases as "
-                "independent and are too narrow as far as those of one source are alike"
-            )
-        if contents.absent:
-            listed = ", ".join(contents.absent[:LISTED]) + (", ..." if len(contents.absent) > LISTED else "")
-            notes.append(f"{len(contents.absent)} cases of the official lists are not on disk: {listed}")
         return {
             "benchmark": benchmark.name,
             "title": benchmark.title,
@@ -281,7 +287,8 @@ class _Stage:
             },
             "candidates": self.candidates(learnt, choice, [value for value, _ in values]),
             "choice": {"metric": choice.metric, "convention": choice.convention},
-            "notes": notes,
+            "sd_over_cases": sd_over_cases(measured[choice.number], count),
+            "notes": [*learnt.notes, *case_notes(self.cohort.test, contents.absent)],
         }
 
     def candidates(self, learnt: _Learnt, choice: Choice, values: Sequence[float]) -> list[dict[str, Any]]:

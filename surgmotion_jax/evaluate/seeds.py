@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,16 @@ import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
+from surgmotion_jax.evaluate.differences import differing_fields
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
-from surgmotion_jax.evaluate.results import read_predictions, read_results, result_rows
+from surgmotion_jax.evaluate.results import CONFIG_FILE, read_predictions, read_results, result_rows
 from surgmotion_jax.evaluate.tasks.task import Table, Task
 
 SHARED_BY_SEEDS = ("benchmark", "protocol", "classes", "config")
 OWN_OF_A_SEED = ("config.data.seed", "config.sweep.seed", "config.report.seed", "config.data.protocol")
 """What seeds of a column may differ in. Of these data.protocol may be left empty; `protocol` says which it was."""
+TRUE_COLUMNS = ("truth", "task")
+"""What the data say of a moment, in the tables of the families that have it."""
 
 Key = tuple[str, str]  # metric, convention
 
@@ -31,6 +33,7 @@ class Run:
     workdir: str
     fields: Mapping[str, Any]
     tables: Mapping[str, Table]  # by case
+    architecture: Mapping[str, Any] | None = None  # of the encoder; None where it is not known
 
     @property
     def stored(self) -> dict[Key, dict[str, Any]]:
@@ -91,23 +94,18 @@ class SeedMean:
         return float(self.each(rows).mean())
 
 
-class Watched:
-    """A statistic that counts the draws of `cases` cases for which it is undefined."""
-
-    def __init__(self, statistic: Statistic, cases: int) -> None:
-        self._statistic, self.cases = statistic, cases
-        self.undefined = 0
-
-    def __call__(self, rows: np.ndarray) -> float:
-        value = self._statistic(rows)
-        self.undefined += len(rows) == self.cases and not math.isfinite(value)
-        return value
-
-
 def read_column(name: str, workdirs: Sequence[str]) -> Column:
     """The evaluations of a column. Raises ValueError for a workdir without one, and as `Column` does."""
     _check_distinct(workdirs)
-    return Column(name, tuple(Run(path, read_results(path), read_predictions(path)) for path in workdirs))
+    runs = [Run(path, read_results(path), read_predictions(path), _architecture(path)) for path in workdirs]
+    return Column(name, tuple(runs))
+
+
+def _architecture(workdir: str) -> Mapping[str, Any] | None:
+    """The encoder's, as `config.json` has it; None for features of others."""
+    path = storage.as_path(workdir) / CONFIG_FILE
+    found = storage.read_json(path) if path.exists() else None
+    return found.get("architecture") if isinstance(found, Mapping) else None
 
 
 def shared_name(names: Sequence[str]) -> str:
@@ -131,13 +129,16 @@ def _check_distinct(workdirs: Sequence[str]) -> None:
 
 def _check_alike(first: Run, other: Run) -> None:
     """Raises ValueError where two runs are not the same evaluation with other seeds."""
-    found = [line for name in SHARED_BY_SEEDS for line in _differing(first.fields[name], other.fields[name], name)]
+    pairs = [differing_fields(first.fields[name], other.fields[name], name) for name in SHARED_BY_SEEDS]
+    if first.architecture is not None and other.architecture is not None:
+        pairs.append(differing_fields(first.architecture, other.architecture, "architecture"))
+    found = [f"{field}: {a!r} and {b!r}" for of in pairs for field, a, b in of if field not in OWN_OF_A_SEED]
     found += _differing_cases(first.tables, other.tables)
     if found:
-        listed = "\n  ".join([*found[:LISTED], *([f"and {len(found) - LISTED} more"] if len(found) > LISTED else [])])
         raise ValueError(
             f"{first.workdir} and {other.workdir} are joined as seeds of one column, but differ in more than seeds:\n"
-            f"  {listed}\nJoin by commas only repetitions of one evaluation, and give others as arguments of their own."
+            f"  {_listed(found)}\nJoin by commas only repetitions of one evaluation, and give others as "
+            "arguments of their own."
         )
 
 
@@ -147,15 +148,39 @@ def _differing_cases(one: Mapping[str, Table], other: Mapping[str, Table]) -> li
         alone = sorted(one.keys() ^ other.keys())
         listed = ", ".join(alone[:LISTED]) + (", ..." if len(alone) > LISTED else "")
         return [f"test cases: {len(one)} and {len(other)}; not in both: {listed}"]
-    moved = [case for case, table in one.items() if not np.array_equal(table["time"], other[case]["time"])]
-    return [f"moments of test case {case!r}" for case in moved]
+    return _differing_truth(one, other, list(one))
 
 
-def _differing(one: Any, other: Any, field: str) -> list[str]:
-    """Differences of two JSON values, a line a field with its dotted path."""
-    if field in OWN_OF_A_SEED:
-        return []
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        names = sorted(one.keys() | other.keys())
-        return [line for n in names for line in _differing(one.get(n), other.get(n), f"{field}.{n}")]
-    return [] if one == other else [f"{field}: {one!r} and {other!r}"]
+def check_comparable(first: Column, other: Column, cases: Sequence[str]) -> None:
+    """Raises ValueError where two columns cannot be paired: other classes, or other moments or truth of a case."""
+    one, two = first.runs[0], other.runs[0]  # each stands for its seeds, which agree in all of this
+    pairs = differing_fields(one.fields["classes"], two.fields["classes"], "classes")
+    found = [f"{field}: {a!r} and {b!r}" for field, a, b in pairs]
+    found += _differing_truth(one.tables, two.tables, cases)
+    if found:
+        raise ValueError(
+            f"{one.workdir} and {two.workdir} are columns of one table, but were not scored on the same:\n"
+            f"  {_listed(found)}\nCompare only evaluations of one data set, with the same moments and labels; evaluate "
+            "one of them again, or leave it out."
+        )
+
+
+def _differing_truth(one: Mapping[str, Table], other: Mapping[str, Table], cases: Sequence[str]) -> list[str]:
+    """Cases of both whose moments are others, or of whose moments the data say something else."""
+    found = []
+    for case in cases:
+        a, b = one[case], other[case]
+        if not np.array_equal(a["time"], b["time"]):
+            found.append(f"moments of test case {case!r}")
+            continue
+        for name in TRUE_COLUMNS:
+            if name in a and name in b and not np.array_equal(a[name], b[name]):
+                count = np.count_nonzero(a[name] != b[name])
+                found.append(f"{name} of test case {case!r}, at {count} of {len(a[name])} moments")
+    return found
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """The first lines, and how many more there are."""
+    more = len(lines) - LISTED
+    return "\n  ".join([*lines[:LISTED], *([f"and {more} more"] if more > 0 else [])])

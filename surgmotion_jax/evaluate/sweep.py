@@ -41,7 +41,6 @@ from surgmotion_jax.models.config import at_least, one_of
 from surgmotion_jax.parallel.mesh import MeshLayout
 
 STRATEGIES = ("auto", "vmap", "loop")
-INITS = ("same", "own")
 
 Groups = tuple[HeadState, ...]  # the heads of a sweep in order, G to each entry
 
@@ -72,15 +71,13 @@ class SweepSettings:
 
     steps: int  # updates in all: epochs x batches of an epoch
     grid: Grid = dataclasses.field(default_factory=Grid)
-    init: str = "same"  # same: heads differ in their hyper-parameters alone; own: each is drawn, as in the release
-    seed: int = 0  # of the initial parameters
+    seed: int = 0  # of the initial parameters, which all heads share
     strategy: str = "auto"  # vmap, loop, or auto: the faster of the two on the first batch
     budget: int = 0  # bytes a device may use for features, heads and temporaries; 0: what is free, where it is known
 
     def __post_init__(self) -> None:
         at_least("sweep.steps", self.steps, 1)
         at_least("sweep.budget", self.budget, 0)
-        one_of("sweep.init", self.init, INITS)
         one_of("sweep.strategy", self.strategy, STRATEGIES)
 
 
@@ -122,13 +119,9 @@ class Sweep:
         return self._program.plan
 
     def init(self) -> Groups:
-        """Fresh heads, in the groups of the plan."""
-        key = jax.random.key(self.settings.seed)
-        if self.settings.init == "own":
-            each = [self._init(k) for k in jax.random.split(key, self.heads)]
-            params = jax.tree.map(lambda *x: np.stack(x), *each)
-        else:
-            params = jax.tree.map(lambda x: np.broadcast_to(x, (self.heads, *x.shape)), self._init(key))
+        """Fresh heads, in the groups of the plan; they differ in their hyper-parameters alone."""
+        first = self._init(jax.random.key(self.settings.seed))
+        params = jax.tree.map(lambda x: np.broadcast_to(x, (self.heads, *x.shape)), first)
         moments = jax.tree.map(np.zeros_like, Moments(params, params))
         return self.grouped(HeadState(params, moments, np.zeros(self.heads, np.int32)))  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ Letters: B rows, C classes or columns, H, W pixels; `...` is [B], or [B,N] for h
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +23,6 @@ from surgmotion_jax.models.config import one_of
 
 WEIGHTINGS = ("none", "balanced", "inverse", "inverse_sqrt", "effective_number")
 EFFECTIVE_BETA = 0.9999
-REGRESSIONS = ("mse", "l1")
-STRUCTURE_SIDE, STRUCTURE_GAIN = 31, 5.0  # of PraNet (arXiv 2006.11392)
 SILOG_VARIANCE, SILOG_WEIGHT, GRADIENT_WEIGHT = 0.85, 0.15, 0.1
 
 
@@ -112,15 +111,29 @@ def cross_entropy(logits: jax.Array, label: jax.Array, mask: jax.Array, weight_C
     return weighted_mean(nll, mask * jnp.asarray(weight_C, logits.dtype)[known])
 
 
+def unweighted(objective: Objective, weighting: str, why: str) -> Objective:
+    """The objective, with a note that a weighting of classes was asked for and has no part in it."""
+    if weighting == "none":
+        return objective
+    note = f"sweep.class_weights is {weighting}, which has no part in this loss: {why}"
+    return dataclasses.replace(objective, notes=(*objective.notes, note))
+
+
 # ---- columns of 0 and 1 ----
 
 
-def triplets(triplets_Cx3: np.ndarray, label_NxC: Any, components: Sequence[str] = ("I", "V", "T")) -> Objective:
+def triplets(
+    triplets_Cx3: np.ndarray,
+    label_NxC: Any,
+    components: Sequence[str] = ("I", "V", "T"),
+    names: Sequence[str] = (),
+) -> Objective:
     """Binary cross-entropy of the triplets, and of their components by heads of their own.
 
     Outputs are the C triplets, then a column for each class of each component (`parts` says which), whose labels
     are the maxima over the triplets that contain them. The loss is the sum over parts of their mean over columns.
-    Targets are 0/1 [...,C]; predicts probabilities of all columns.
+    Targets are 0/1 [...,C]; predicts probabilities of all columns. Triplets that never occur are named in `notes`, by
+    `names` where these are given.
 
     Raises ValueError for labels that are not 0 or 1, another number of columns, an unknown component.
     """
@@ -135,8 +148,7 @@ def triplets(triplets_Cx3: np.ndarray, label_NxC: Any, components: Sequence[str]
     for name, row_C in rows.items():
         parts[name] = slice(end, end + row_C.max() + 1)
         end = parts[name].stop
-    absent = int((~labels.any(0)).sum())
-    notes = (f"{absent} of {len(table)} triplets never occur in training",) if absent else ()
+    notes = absent_notes(labels.sum(0), names or [f"triplet {number}" for number in range(len(table))])
     loss = partial(multi_label, rows=tuple(rows.values()))
     return Objective("triplets", end, loss, jax.nn.sigmoid, parts, notes)
 
@@ -164,12 +176,11 @@ def binary_cross_entropy(logit: jax.Array, label: jax.Array) -> jax.Array:
 # ---- scores ----
 
 
-def regression(score_N: Any, kind: str = "mse") -> Objective:
-    """Mean squared or absolute error of scores [...], standardised by the training scores; predicts scores.
+def regression(score_N: Any) -> Objective:
+    """Mean squared error of scores [...], standardised by the training scores; predicts scores.
 
-    Raises ValueError for scores that are not finite, none, or another kind. Constant scores are said in `notes`.
+    Raises ValueError for scores that are not finite, or none. Constant scores are said in `notes`.
     """
-    one_of("regression", kind, REGRESSIONS)
     scores = np.asarray(score_N, np.float64).reshape(-1)
     if not (scores.size and np.isfinite(scores).all()):
         raise ValueError(f"{scores.size} training scores, finite ones {np.isfinite(scores).sum()}; give finite scores")
@@ -179,8 +190,7 @@ def regression(score_N: Any, kind: str = "mse") -> Objective:
 
     def loss(outputs: jax.Array, score: jax.Array, mask: jax.Array) -> jax.Array:
         wanted = (jnp.where(mask, score, mean) - mean) / deviation
-        error = outputs[..., 0] - wanted.astype(outputs.dtype)
-        return weighted_mean(jnp.square(error) if kind == "mse" else jnp.abs(error), mask)
+        return weighted_mean(jnp.square(outputs[..., 0] - wanted.astype(outputs.dtype)), mask)
 
     def predict(outputs: jax.Array) -> jax.Array:
         return outputs[..., 0] * deviation + mean
@@ -191,37 +201,20 @@ def regression(score_N: Any, kind: str = "mse") -> Objective:
 # ---- pixels ----
 
 
-def segmentation(structure: bool = False) -> Objective:
-    """Binary cross-entropy plus soft Dice loss an image, of masks [B,H,W]; predicts probabilities.
-
-    `structure`: pixels near the outline weigh up to 6 times as much, as in PraNet.
-    """
-    return Objective("segmentation", 1, partial(mask_loss, structure=structure), jax.nn.sigmoid)
+def segmentation() -> Objective:
+    """Binary cross-entropy plus soft Dice loss an image, of masks [B,H,W]; predicts probabilities."""
+    return Objective("segmentation", 1, mask_loss, jax.nn.sigmoid)
 
 
-def mask_loss(logit_BxHxW: jax.Array, label: jax.Array, valid: jax.Array, structure: bool = False) -> jax.Array:
+def mask_loss(logit_BxHxW: jax.Array, label: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over images with a valid pixel of cross-entropy + (1 - Dice), both over the valid pixels."""
     label = jnp.where(valid, label, 0).astype(logit_BxHxW.dtype)
     weight = valid.astype(logit_BxHxW.dtype)
-    if structure:
-        weight = weight * outline_weight(label, valid)
     p = jax.nn.sigmoid(logit_BxHxW)
     both, either = (weight * p * label).sum((1, 2)), (weight * (p + label)).sum((1, 2))
     dice = (2 * both + 1) / (either + 1)  # 1 where both are empty, and a gradient there
     entropy = weighted_mean(binary_cross_entropy(logit_BxHxW, label), weight, axis=(1, 2))
     return weighted_mean(entropy + 1 - dice, valid.any((1, 2)))
-
-
-def outline_weight(label_BxHxW: jax.Array, valid: jax.Array) -> jax.Array:
-    """1 + 5 |mean of the label over 31 x 31 valid pixels around - label|: large next to the outline."""
-
-    def around(x: jax.Array) -> jax.Array:
-        sides, strides = (1, STRUCTURE_SIDE, STRUCTURE_SIDE), (1, 1, 1)
-        return jax.lax.reduce_window(x, jnp.zeros((), x.dtype), jax.lax.add, sides, strides, "SAME")
-
-    count = around(valid.astype(label_BxHxW.dtype))
-    # Over pixels that exist, so that the border of the image is not taken for an outline.
-    return 1 + STRUCTURE_GAIN * jnp.abs(around(label_BxHxW) / jnp.maximum(count, 1) - label_BxHxW)
 
 
 def depth(scale: float) -> Objective:

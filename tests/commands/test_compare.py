@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 
 import numpy as np
 import pytest
@@ -99,6 +100,51 @@ def test_runs_of_other_cases_or_recipes_say_so(tmp_path):
     (found,) = compare(read_columns(single, None))
     assert "fewer than two cases in common: no significance can be computed" in found.notes
     assert cell(found, "f1", F1, 1).mark == ""
+
+
+def test_columns_of_another_ground_truth_are_refused(tmp_path):
+    runs = [finished(tmp_path / "a", 4), finished(tmp_path / "b", 4)]
+    path = tmp_path / "b" / "predictions.csv"
+    lines = path.read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[2] = str((int(float(cells[2])) + 1) % 7)  # case, time, truth
+    path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"(?s)/a and .*/b are .*  truth of test case 'video0', at 1 of 40 moments\n"):
+        main(runs)
+
+
+def test_seeds_of_another_architecture_are_refused(tmp_path):
+    runs = [finished(tmp_path / name, 4) for name in ("a", "b", "c")]
+    for workdir, depth in zip(runs, (12, 24), strict=False):
+        config = {"architecture": {"encoder": {"depth": depth}}}
+        (tmp_path / workdir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="(?s)joined as seeds .*  architecture.encoder.depth: 12 and 24\nJoin"):
+        read_columns([f"{runs[0]},{runs[1]}", runs[2]], None)
+    assert [len(column.runs) for column in read_columns([f"{runs[0]},{runs[2]}", runs[1]], None)] == [2, 1]
+
+
+def test_a_number_that_one_column_lacks_is_a_dash_in_every_format(tmp_path, capsys):
+    runs = [finished(tmp_path / name, wrong) for name, wrong in (("base", 4), ("ours", 20))]
+    path = tmp_path / "base" / "results.json"
+    fields = json.loads(path.read_text())
+    rows = fields["chosen"]["results"]
+    (gone,) = [row for row in rows if row["metric"] == "edit_score"]
+    rows.remove(gone)
+    entry = {"metric": gone["metric"], "convention": gone["convention"], "why": "no case defines it"}
+    fields["chosen"]["undefined"].append(entry)
+    path.write_text(json.dumps(fields))
+    told = {}
+    for ending in ("html", "tex"):
+        out = tmp_path / f"table.{ending}"
+        assert main([*runs, f"--out={out}", "--metrics=edit_score"]) == 0
+        told[ending] = out.read_text()
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if line.startswith("edit_score"))
+    assert line.split()[2] == "-"
+    assert "<td>edit_score</td><td>-</td>" in told["html"]
+    assert r"edit\_score & -- & " in told["tex"]
+    for written in (text, *told.values()):
+        assert "base: edit_score (mean over videos) is undefined: no case defines it" in written
 
 
 @pytest.mark.parametrize(

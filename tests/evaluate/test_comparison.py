@@ -1,4 +1,5 @@
-"""Columns of several seeds: values, deviations, draws and differences as computed by hand; what is no seed is refused.
+"""Columns of several seeds: values, deviations, draws and differences as computed by hand; what is no seed is refused,
+and so is what was not scored on the same moments and labels.
 
 Segmentation is used, whose Dice of a case is whatever its table says, so that every number can be set.
 """
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.checkpoints.errors import LISTED
-from surgmotion_jax.evaluate.comparison import compare, holm, summarise
+from surgmotion_jax.evaluate.comparison import NOTED, compare, holm, summarise
 from surgmotion_jax.evaluate.config import ReportConfig
 from surgmotion_jax.evaluate.metrics.bootstrap import interval, paired_difference
 from surgmotion_jax.evaluate.results import scored_json
@@ -157,6 +158,47 @@ def test_draws_that_one_seed_leaves_undefined_are_counted(distinct, then):
     assert told.endswith(f"in {without} of 200 draws of 12 cases: {then}")
 
 
+@pytest.mark.parametrize(("distinct", "then"), [(3, "intervals leave them out"), (1, "no interval can be given")])
+def test_undefined_draws_of_single_evaluations_are_counted_too(distinct, then):
+    rising, flat = np.arange(12.0), np.maximum(np.arange(12.0), 11 - distinct)
+    columns = [Column(name, (trials(name, values),)) for name, values in (("a", rising), ("b", flat))]
+    (found,) = compare(columns, ["spearman"])
+    rng = np.random.default_rng(0)
+    without = sum(len(set(flat[rng.integers(0, 12, 12)])) == 1 for _ in range(200))
+    named = "spearman (mean over tasks through Fisher's z)"
+    assert note(found.notes, f"b: {named}") == f"b: {named} is undefined in {without} of 200 draws of 12 cases: {then}"
+    pair = [text for text in found.notes if text.startswith(f"b minus a: {named}")]
+    draws = "is undefined in too many of 200 draws of 12 cases"
+    told = f"b minus a: {named} {draws} (a: 0, b: {without}): no interval can be given"
+    assert pair == ([told] if distinct == 1 else [])
+    second = found.rows[0][2][1]
+    assert (second.interval is None) == (second.difference.interval is None) == (distinct == 1)
+
+
+def test_a_metric_that_one_column_leaves_undefined_keeps_its_row():
+    rising, constant = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0), (1.0,) * 6
+    columns = [Column(name, (trials(name, values),)) for name, values in (("a", constant), ("b", rising))]
+    for order, place in ((columns, 0), (columns[::-1], 1)):
+        (found,) = compare(order)
+        assert [row[0] for row in found.rows] == ["mae", "spearman_suturing", "spearman"]  # the task's order
+        for metric, _, row in found.rows[1:]:
+            assert row[place] is None
+            assert row[1 - place].value == pytest.approx(1)
+            assert row[1 - place].difference is None
+            assert "scores of the task are equal" in note(found.notes, f"a: {metric} (")
+    assert [row[0] for row in compare([columns[0]])[0].rows] == ["mae"]
+
+
+def test_a_metric_that_a_result_does_not_know_is_told():
+    older = run("a", A0)
+    rows = older.fields["chosen"]["results"]
+    rows[:] = [{**row, "metric": "jaccard"} if row["metric"] == "iou" else row for row in rows]
+    (found,) = compare([Column("a", (older,)), seeds("b", B0, B1)])
+    assert [row[0] for row in found.rows] == ["dice", "iou", "dice_thresholds", "iou_thresholds", "jaccard"]
+    assert note(found.notes, "a: iou (").endswith("is not among its results")
+    assert note(found.notes, "b: jaccard (").endswith("is not among the results of every seed")
+
+
 def test_a_draw_without_one_seed_has_no_mean():
     mean = SeedMean((lambda rows: 1.0, lambda rows: float("nan") if 3 not in rows else 2.0))
     assert mean(np.array([3, 1])) == 1.5
@@ -206,6 +248,103 @@ def test_seeds_of_other_cases_or_moments_are_refused():
     moved = {case: table | {"time": table["time"] + (case == "case2")} for case, table in one.tables.items()}
     with pytest.raises(ValueError, match="  moments of test case 'case2'\nJoin"):
         Column("ours", (one, Run("b", one.fields, moved)))
+
+
+def with_column(one, workdir, case, name, values):
+    """The evaluation with another column in the table of a case."""
+    tables = {key: table | ({name: np.array(values)} if key == case else {}) for key, table in one.tables.items()}
+    return Run(workdir, one.fields, tables)
+
+
+def test_seeds_of_another_truth_are_refused():
+    one = trials("a", A0)
+    with pytest.raises(ValueError, match="  truth of test case 'case2', at 1 of 1 moments\nJoin"):
+        Column("ours", (one, with_column(one, "b", "case2", "truth", [7.0])))
+
+
+def test_seeds_of_another_architecture_are_refused():
+    small, large, unknown = (
+        Run(name, run("a", A0).fields, run("a", A0).tables, architecture)
+        for name, architecture in (("s", {"encoder": {"depth": 12}}), ("l", {"encoder": {"depth": 24}}), ("u", None))
+    )
+    with pytest.raises(ValueError, match="(?s)s and l are joined.*  architecture.encoder.depth: 12 and 24\nJoin"):
+        Column("ours", (small, large))
+    assert Column("ours", (small, unknown)).fields == small.fields
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "values", "line"),
+    [
+        ("case1", "time", [3.0], "moments of test case 'case1'"),
+        ("case2", "truth", [7.0], "truth of test case 'case2', at 1 of 1 moments"),
+        ("case3", "task", [1.0], "task of test case 'case3', at 1 of 1 moments"),
+    ],
+)
+def test_columns_of_other_moments_or_truth_are_refused(case, name, values, line):
+    """The values that are reported are the same: without the check the columns would be paired."""
+    one = trials("r/a", (0.0, 1.0, 2.0, 3.0, 4.0, 6.0))
+    other = with_column(one, "r/b", case, name, values)
+    with pytest.raises(
+        ValueError, match=rf"(?s)r/a and r/b are columns of one table, but .*  {line}\nCompare only .* again, or leave"
+    ):
+        compare([Column("a", (one,)), Column("b", (other,))])
+
+
+def test_truth_of_cases_that_only_some_columns_have_is_their_own():
+    one = trials("a", (0.0, 1.0, 2.0, 3.0, 4.0, 6.0))
+    other = with_column(one, "b", "case2", "truth", [7.0])
+    third = Run("c", one.fields, {case: table for case, table in one.tables.items() if case != "case2"})
+    (found,) = compare([Column(r.workdir, (r,)) for r in (one, other, third)])
+    assert found.title.endswith("5 cases compared")
+
+
+def test_columns_of_other_classes_are_refused():
+    one = trials("a", (0.0, 1.0, 2.0, 3.0, 4.0, 6.0))
+    other = Run("b", changed(one.fields, "classes.task", ["knots"]), one.tables)
+    with pytest.raises(ValueError, match=r"  classes.task: \['suturing'\] and \['knots'\]\nCompare only"):
+        compare([Column("a", (one,)), Column("b", (other,))])
+
+
+def test_other_configs_are_told_in_a_note_a_column():
+    one, fields = run("a", A0), run("b", B0).fields
+    for path, value in (("data.frames", 64), ("data.fraction", 0.1), ("data.seed", 3), ("probe.head", "linear")):
+        fields = changed(fields, f"config.{path}", value)
+    base = changed(changed(one.fields, "config.data.frames", 16), "config.data.fraction", 1.0)
+    first, other = Run("a", base, one.tables), Run("b", fields, run("b", B0).tables)
+    (found,) = compare([Column("a", (first,)), Column("b", (other,)), Column("c", (Run("c", base, one.tables),))])
+    told = [text for text in found.notes if "config" in text]
+    assert told == ["b differs from a in its config: data.fraction 0.1, not 1.0; data.frames 64, not 16"]
+    assert "b has head linear, a dense" in found.notes
+    for number in range(NOTED + 1):
+        fields = changed(fields, f"config.sweep.field{number}", number)
+    (found,) = compare([Column("a", (first,)), Column("b", (Run("b", fields, other.tables),))])
+    assert note(found.notes, "b differs from a in its config: ").endswith("; sweep.field3 3, not None; and 3 more")
+
+
+def test_the_methods_of_intervals_are_told():
+    one = run("a", A0)
+    plain = Run("b", changed(one.fields, "config.report.method", "percentile"), run("b", B0).tables)
+    for columns, words in (([one, run("b", B0)], "BCa"), ([plain], "percentile"), ([one, plain], "BCa or percentile")):
+        (found,) = compare([Column(r.workdir, (r,)) for r in columns], ["dice"])
+        assert found.notes[0].endswith(f"not corrected); intervals: of values {words}, of differences percentile")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("vjepa-0", "surgmotion-1"), True),
+        (("vjepa-0", "vjepa-1"), False),
+        (("vjepa-9", "vjepa-10"), False),
+        (("random:vit_nano:0", "random:vit_nano:1"), False),
+        (("ours", "ours"), False),
+    ],
+)
+def test_seeds_of_encoders_with_other_names_say_so(names, told):
+    made = [(name, run(f"w{number}", (A0, A1)[number])) for number, name in enumerate(names)]
+    of_encoders = tuple(Run(r.workdir, changed(r.fields, "encoder.name", name), r.tables) for name, r in made)
+    (found,) = compare([Column("a", of_encoders), seeds("b", B0)], ["dice"])
+    line = f"a: its encoders differ in more than a number: {', '.join(names)}"
+    assert [text for text in found.notes if "its encoders" in text] == ([line] if told else [])
 
 
 def test_many_differences_are_counted():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import types
 
 import jax
 import numpy as np
@@ -64,6 +66,21 @@ def test_every_window_is_encoded_once_and_never_again(cases, encoder, tmp_path):
     features_of(cases[::-1], again, tmp_path)
     assert again.encoded == 0
     assert bytes_needed(cases, first) == 24 * 4 * 48 * 4
+
+
+def test_a_disk_without_room_for_what_is_missing_is_refused_before_a_window_is_encoded(
+    cases, encoder, tmp_path, monkeypatch
+):
+    free = bytes_needed(cases[1:], encoding(encoder))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free))
+    whole = encoding(encoder)
+    remedies = r"--cache=none, --cache=pooled with a head .* --config.cache.dtype=float16"
+    with pytest.raises(ValueError, match=rf"missing take {24 * 4 * 48 * 4} bytes, {free} are free there; .*{remedies}"):
+        features_of(cases, whole, tmp_path)
+    assert whole.encoded == 0
+    features_of(cases, encoding(encoder, dtype="float16"), tmp_path)  # half the size
+    features_of(cases[:1], encoding(encoder), tmp_path)
+    features_of(cases, encoding(encoder), tmp_path)  # only what is missing has to fit
 
 
 def test_an_interrupted_run_keeps_whole_cases_and_goes_on(cases, encoder, tmp_path):

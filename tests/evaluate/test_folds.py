@@ -10,9 +10,13 @@ import pytest
 
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.jigsaws import POOLED, PROTOCOLS
+from surgmotion_jax.commands.evaluate import table
+from surgmotion_jax.commands.evaluation_page import results_section
 from surgmotion_jax.evaluate import folds
+from surgmotion_jax.evaluate.cohort import read_cohort
+from surgmotion_jax.evaluate.feature_files import to_npz
 from surgmotion_jax.evaluate.folds import evaluate_protocol
-from surgmotion_jax.evaluate.results import read_predictions
+from surgmotion_jax.evaluate.results import ONE_CASE, read_predictions
 from surgmotion_jax.evaluate.run import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from tests.benchmarks.simulated import make
@@ -69,6 +73,59 @@ def test_measures_are_those_of_all_test_cases_together(pooled):
     assert [row["name"].partition(":")[0] for row in fields["candidates"]] == list(POOL_MEMBERS)
 
 
+def test_predictions_are_those_of_the_folds_letter_by_letter(pooled):
+    def rows(folder):
+        return (folder / "predictions.csv").read_text().splitlines()
+
+    workdir, _ = pooled
+    expected = [row for fold in POOL_MEMBERS for row in rows(workdir / fold)[1:]]
+    assert rows(workdir) == [rows(workdir / POOL_MEMBERS[0])[0], *expected]
+
+
+def test_mean_and_deviation_are_over_folds(pooled):
+    fields = read(pooled[0] / "results.json")
+    rows = {(row["metric"], row["convention"]): row for row in fields["folds_mean_sd"]["results"]}
+    key = ("accuracy", "all clips pooled")
+    each = [row["value"] for fold in fields["folds"].values() for row in fold if row["metric"] == "accuracy"]
+    assert len(each) == rows[key]["folds"] == len(POOL_MEMBERS)
+    assert np.ptp(each) > 0
+    assert rows[key]["mean"] == pytest.approx(np.mean(each), abs=1e-12)
+    assert rows[key]["sd"] == pytest.approx(np.sqrt(np.sum((each - np.mean(each)) ** 2) / (len(each) - 1)), abs=1e-12)
+
+
+def test_a_measure_counts_the_folds_that_define_it():
+    def fold(**values):
+        return {"chosen": {"results": [{"metric": n, "convention": "c", "value": v} for n, v in values.items()]}}
+
+    found = folds.over_folds({"a": fold(mae=1.0), "b": fold(mae=4.0, spearman=0.5)})
+    assert [(row["metric"], row["mean"], row["folds"]) for row in found] == [("mae", 2.5, 2), ("spearman", 0.5, 1)]
+    assert found[0]["sd"] == pytest.approx(3 / np.sqrt(2))
+    assert found[1]["sd"] is None
+
+
+def test_a_note_is_listed_once_with_the_folds_that_have_it():
+    notes = {"a": ["every", "one", ONE_CASE], "b": ["every"], "c": ["one", "every", "other"]}
+    assert folds.notes_of_folds(notes) == ["all folds: every", "a, c: one", "c: other"]
+
+
+def test_what_is_said_of_a_pool_speaks_of_its_folds(pooled):
+    fields = read(pooled[0] / "results.json")
+    words = f"over {len(POOL_MEMBERS)} folds"
+    assert words in table(fields)[0]
+    assert words in results_section(fields).html
+    one = read(pooled[0] / POOL_MEMBERS[0] / "results.json")
+    assert "folds" not in table(one)[0]
+    assert words not in results_section(one).html
+
+
+def test_pooled_ranks_are_said_to_mix_heads(source, tmp_path):
+    root = make("jigsaws", tmp_path / "set", 24, 1.0, fps=2)
+    config = changed(POOL, data={"benchmark": "jigsaws", "protocol": "folds", "fps": 1.0})
+    fields = evaluate_protocol(config, source, str(root), tmp_path / "run")
+    assert folds.RANKS_NOTE in fields["notes"]
+    assert [note for note in fields["notes"] if note.startswith("all folds: sweep.class_weights is balanced")]
+
+
 def test_features_are_computed_once_for_all_folds(pooled):
     workdir, said = pooled
     assert sum(text.startswith("features: ") for text in said) == CLIPS
@@ -100,6 +157,21 @@ def test_other_training_cases_are_noticed_when_a_finished_pool_is_repeated(poole
     other = make("surgicalactions160", tmp_path / "set", CLIPS + 16, seconds=0.5)
     with pytest.raises(ValueError, match="holds another evaluation"):
         evaluate_protocol(POOL, source, str(other), pooled[0])
+
+
+def test_features_of_another_encoder_are_known_by_all_their_files(root, tmp_path):
+    cohort = read_cohort(dataclasses.replace(POOL.data, protocol=POOL_MEMBERS[0]), str(root))
+    for number, case in enumerate([*cohort.train, *cohort.val, *cohort.test]):
+        features = np.random.default_rng(number).normal(size=(len(case.times_N), 4))
+        path = tmp_path / "feat" / f"{case.id}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_npz({"features": features, "time": case.times_N}))
+    fields = evaluate_protocol(POOL, Source(features=str(tmp_path / "feat")), str(root), tmp_path / "run")
+    assert fields["encoder"] == read(tmp_path / "run" / "config.json")["encoder"]
+    assert fields["encoder"]["features"] == "feat"
+    path.write_bytes(to_npz({"features": features + 1, "time": case.times_N}))
+    with pytest.raises(ValueError, match="evaluation.encoder.files"):
+        evaluate_protocol(POOL, Source(features=str(tmp_path / "feat")), str(root), tmp_path / "run")
 
 
 def test_a_workdir_of_one_fold_is_not_taken_for_all(root, source, tmp_path):

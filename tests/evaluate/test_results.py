@@ -12,6 +12,7 @@ from surgmotion_jax.evaluate.results import (
     read_predictions,
     read_results,
     scored_json,
+    sd_over_cases,
     write_predictions,
     write_results,
 )
@@ -52,6 +53,27 @@ MADE = {
     "segmentation": (SegmentationTask(), pictures),
     "depth": (DepthTask(), depths),
 }
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_table_that_is_read_and_written_again_is_the_same_text(tmp_path, name):
+    task, make = MADE[name]
+    table = task.columns(*make(7))
+    digest = write_predictions(tmp_path / "first", ["case"], [np.arange(7.0)], [table])
+    (again,) = read_predictions(tmp_path / "first").values()
+    assert write_predictions(tmp_path / "second", ["case"], [again.pop("time")], [again]) == digest
+
+
+def test_deviation_over_videos_is_of_measures_that_are_means_over_them():
+    task, make = MADE["workflow"]
+    tables = [task.columns(*make(n)) for n in (7, 5, 9)]
+    measures = task.measures(tables)
+    (row,) = [row for row in sd_over_cases(measures, 3) if row["metric"] == "edit_score"]
+    each = [next(m for m in task.measures([t]) if m.name == "edit_score").statistic(np.arange(1)) for t in tables]
+    assert np.ptp(each) > 0
+    assert (row["sd"], row["cases"]) == (pytest.approx(np.std(each) * np.sqrt(3 / 2), abs=1e-12), 3)
+    assert all(row["convention"].startswith("mean over videos") for row in sd_over_cases(measures, 3))
+    assert sd_over_cases(task.measures(tables[:1]), 1) == []
 
 
 @pytest.mark.parametrize("name", MADE)

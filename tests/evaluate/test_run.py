@@ -68,6 +68,7 @@ def test_results_say_what_was_scored_how_and_by_which_head(finished, root):
     assert all(row["interval"][0] <= row["interval"][1] for row in fields["chosen"]["results"])
     assert "not a result" in fields["oracle"]["note"]
     assert len(fields["candidates"]) == 2
+    assert {row["metric"] for row in fields["sd_over_cases"]} >= {"accuracy", "f1", "edit_score"}
     best = max(fields["candidates"], key=lambda row: row["val"])
     assert fields["chosen"]["name"] == best["name"]
     assert fields["encoder"]["digest"] == f"{0:064x}"
@@ -195,6 +196,7 @@ def test_equal_skill_scores_leave_the_correlation_undefined_and_the_result_says_
     fields = evaluate(config, source, str(root), tmp_path / "run", say=said.append)
     assert [row["metric"] for row in fields["chosen"]["results"]] == ["mae"]
     assert {row["metric"] for row in fields["chosen"]["undefined"]} > {"spearman"}
+    assert any(note.startswith("sweep.class_weights is balanced, which has no part") for note in fields["notes"])
     assert all("are equal" in row["why"] for row in fields["chosen"]["undefined"])
     note = next(note for note in fields["notes"] if "training scores are 18" in note)
     assert f"note: {note}" in said
@@ -282,6 +284,56 @@ def test_features_of_another_encoder_are_scored_alike(finished, root, source, tm
         ExternalFeatures(str(tmp_path), cases, "pooled")
     with pytest.raises(ValueError, match="dense heads need --checkpoint"):
         ExternalFeatures(str(tmp_path), cases, "layers")
+
+
+@pytest.fixture
+def foreign(root, tmp_path):
+    """A function that writes a folder of another encoder's features: a file a case, of random numbers."""
+    cohort = read_cohort(SMALL.data, str(root))
+
+    def write(folder, seed=0):
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng(seed)
+        for case in [*cohort.train, *cohort.val, *cohort.test]:
+            arrays = {"features": rng.normal(size=(len(case.times_N), 4)), "time": case.times_N}
+            (folder / f"{case.id}.npz").write_bytes(to_npz(arrays))
+        return str(folder)
+
+    return write
+
+
+@pytest.mark.parametrize("case", ["video01", "video02", "video41"])  # of validation, training and test
+def test_a_changed_file_of_features_is_refused_on_repeat(foreign, root, tmp_path, case):
+    folder = foreign(tmp_path / "feat")
+    evaluate(NEAREST, Source(features=folder), str(root), tmp_path / "run")
+    before = read(tmp_path / "run" / "results.json")
+    assert evaluate(NEAREST, Source(features=folder), str(root), tmp_path / "run") == before
+    path = tmp_path / "feat" / f"{case}.npz"
+    with np.load(path) as arrays:
+        path.write_bytes(to_npz({"features": arrays["features"] + 1e-3, "time": arrays["time"]}))
+    with pytest.raises(ValueError, match=r"holds another evaluation:\n(.*\n)?  evaluation.encoder.files: "):
+        evaluate(NEAREST, Source(features=folder), str(root), tmp_path / "run")
+
+
+def test_folders_of_one_name_are_told_apart_by_what_they_hold(foreign, root, tmp_path):
+    folders = {name: foreign(tmp_path / name / "feat", seed) for name, seed in (("a", 0), ("b", 1), ("c", 0))}
+    cases = read_cohort(SMALL.data, str(root)).train
+    found = {name: Source(features=folder).using(cases).identity for name, folder in folders.items()}
+    assert found["a"]["features"] == found["b"]["features"] == "feat"
+    assert found["a"]["files"] != found["b"]["files"]
+    assert found["a"] == found["c"] == Source(features=folders["a"]).using(cases[::-1]).identity
+    evaluate(SMALL, Source(features=folders["a"]), str(root), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"other features or cases:\n  head.cases.features: "):
+        evaluate(SMALL, Source(features=folders["b"]), str(root), tmp_path / "other", probe=str(tmp_path / "run"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_head_of_the_same_training_features_is_scored_on_other_test_features(foreign, root, tmp_path):
+    folder = foreign(tmp_path / "feat")
+    evaluate(SMALL, Source(features=folder), str(root), tmp_path / "run")
+    shutil.copy(tmp_path / "feat" / "video42.npz", tmp_path / "feat" / "video41.npz")
+    fields = evaluate(SMALL, Source(features=folder), str(root), tmp_path / "new", probe=str(tmp_path / "run"))
+    assert fields["predictions_sha256"] != read(tmp_path / "run" / "results.json")["predictions_sha256"]
 
 
 def test_a_larger_fraction_of_training_cases_holds_every_smaller_one(root):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import time
 import types
 
 import jax
@@ -25,6 +26,7 @@ from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 
 CLASSES = ("cut", "clip", "clean")
 TWO_BY_TWO = Grid((1e-2, 1e-3), (0.01, 0.8))
+EIGHT = Grid((1e-2, 1e-3), (0.0, 0.1, 0.2, 0.3))
 ATTENTIVE = ProbeConfig(width=12, outputs=3, depth=2, heads=2, mlp=16)
 
 
@@ -157,10 +159,11 @@ def test_first_gradients_equal_in_float32():
     """After one update the first moment is a tenth of the gradient."""
     head, moments = quick(make_head("attentive", dataclasses.replace(ATTENTIVE, depth=1))), {}
     for strategy, group in (("vmap", 4), ("loop", 1)):
-        settings = SweepSettings(20, TWO_BY_TWO, strategy=strategy, init="own")
+        settings = SweepSettings(20, TWO_BY_TWO, strategy=strategy)
         sweep = Sweep(head, objective(), settings, devices(1))
         assert sweep.prepare(batch_of()).group == group
-        groups, _ = sweep.step(sweep.init(), batch_of())
+        own = jax.tree.map(np.asarray, jax.vmap(head.init)(jax.random.split(jax.random.key(0), 4)))
+        groups, _ = sweep.step(sweep.grouped(sweep.stacked(sweep.init())._replace(params=own)), batch_of())
         moments[strategy] = paths(sweep.stacked(groups).moments.mean)
     largest = {name: np.abs(g).max() for name, g in moments["loop"].items()}
     assert min(largest[n] for n in largest if not n.endswith("bias")) > 0, "every kernel must have a gradient"
@@ -170,13 +173,13 @@ def test_first_gradients_equal_in_float32():
         assert np.ptp(gradient, axis=0).max() > 0, "heads with parameters of their own have gradients of their own"
 
 
-def test_same_and_own_initial_parameters():
+def test_heads_begin_with_the_same_parameters_which_the_seed_decides():
     sweep, _ = linear_sweep()
     other = copy.copy(sweep)
-    other.settings = dataclasses.replace(sweep.settings, init="own")
-    same, own = (s.stacked(s.init()) for s in (sweep, other))
-    assert np.ptp(same.params["kernel"], axis=0).max() == 0
-    assert np.ptp(own.params["kernel"], axis=0).min() > 0
+    other.settings = dataclasses.replace(sweep.settings, seed=1)
+    first, second = (s.stacked(s.init()).params["kernel"] for s in (sweep, other))
+    assert np.ptp(first, axis=0).max() == 0
+    assert np.abs(first - second).max() > 0
 
 
 def test_the_rate_falls_by_a_cosine_to_zero():
@@ -291,19 +294,58 @@ def test_measuring_leaves_no_trace():
     np.testing.assert_allclose(losses, wanted_losses, rtol=0, atol=1e-6)
 
 
+def stepping(head, strategy, batch):
+    """(group of the plan, a function that takes a step of all heads and returns its seconds), compiled anew."""
+    sweep = Sweep(head, objective(), SweepSettings(1000, EIGHT, strategy=strategy), devices(1))
+    group = sweep.prepare(batch).group
+    groups = sweep.init()
+
+    def seconds():
+        nonlocal groups
+        start = time.perf_counter()
+        groups, _ = sweep.step(groups, batch)
+        jax.block_until_ready(groups)
+        return time.perf_counter() - start
+
+    seconds()  # the first call is slower
+    return group, seconds
+
+
+def timed_in_turns(clocks, rounds):
+    """Quartiles [3] of the seconds of each clock; who comes first changes from round to round."""
+    found, names = {name: [] for name in clocks}, list(clocks)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            found[name].append(clocks[name]())
+    return {name: np.percentile(seconds, (25, 50, 75)) for name, seconds in found.items()}
+
+
+def choice_against_loop(rows, tokens, width, layers, rounds):
+    """(what auto chose, quartiles of that choice, of the loop and of vmap, each built anew) for attentive heads."""
+    head = quick(make_head("attentive", ProbeConfig(width, 3, depth=layers, heads=3)))
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(rows, tokens, width)).astype(np.float32)
+    batch = Batch(features, rng.integers(0, 3, rows), np.ones(rows, bool))
+    chosen = "loop" if stepping(head, "auto", batch)[0] == 1 else "vmap"
+    clocks = {}
+    for name, strategy in (("chosen", chosen), ("loop", "loop"), ("vmap", "vmap")):
+        group, clocks[name] = stepping(head, strategy, batch)
+        assert group == (1 if strategy == "loop" else len(EIGHT.points))
+    return chosen, timed_in_turns(clocks, rounds)
+
+
 @pytest.mark.slow
-def test_the_measured_choice_is_not_slower_than_the_loop(capsys):
-    """Interleaved medians at three shapes of eight attentive heads, printed."""
-    for rows, tokens, width, depth in ((8, 16, 48, 2), (4, 64, 96, 2), (2, 196, 192, 4)):
-        head = make_head("attentive", ProbeConfig(width, 3, depth=depth, heads=3))
-        rng = np.random.default_rng(0)
-        features = rng.normal(size=(rows, tokens, width)).astype(np.float32)
-        batch = Batch(features, rng.integers(0, 3, rows), np.ones(rows, bool))
-        settings = SweepSettings(20, Grid((1e-2, 1e-3), (0.0, 0.1, 0.2, 0.3)))
-        plan = Sweep(quick(head), objective(), settings, devices(1)).prepare(batch)
-        with capsys.disabled():
-            print(f"\n{rows} x {tokens} tokens x {width}, {depth} layers, 8 heads: {plan.timing}, group {plan.group}")
-        assert min(plan.timing) == (plan.timing.loop_s if plan.group == 1 else plan.timing.vmap_s)
+@pytest.mark.parametrize("shape", [(8, 16, 48, 2), (4, 64, 96, 2), (2, 196, 192, 4)])
+def test_the_measured_choice_is_not_slower_than_the_loop(shape, capsys):
+    """At most 5 %, timed again on programs of their own. The ratio of plain vmap to the loop is printed too."""
+    chosen, quartiles = choice_against_loop(*shape, rounds=21)
+    median = {name: float(of[1]) for name, of in quartiles.items()}
+    spans = ", ".join(f"{name} {1e3 * m:.2f} ({1e3 * a:.2f} to {1e3 * b:.2f})" for name, (a, m, b) in quartiles.items())
+    with capsys.disabled():
+        print("\n{} x {} tokens x {}, {} layers, 8 heads, auto chose {}".format(*shape, chosen))
+        print(f"ms a step, median (quartiles): {spans}; vmap / loop {median['vmap'] / median['loop']:.2f}")
+    assert median["chosen"] <= 1.05 * median["loop"]
 
 
 # ---- what does not fit ----
@@ -316,7 +358,6 @@ def test_the_measured_choice_is_not_slower_than_the_loop(capsys):
         (lambda: Grid((0.0,)), r"at a rate of 0 nothing is learnt"),
         (lambda: Grid(weight_decays=(-0.1,)), r"sweep.grid.weight_decays is \(-0.1,\)"),
         (lambda: SweepSettings(0), r"sweep.steps is 0; it must be at least 1"),
-        (lambda: SweepSettings(1, init="any"), r"sweep.init is 'any'; it must be one of same, own"),
         (lambda: SweepSettings(1, strategy="map"), r"sweep.strategy is 'map'.* Did you mean 'vmap'"),
         (lambda: SweepSettings(1, budget=-1), r"sweep.budget is -1"),
         (lambda: bare_sweep().init(), r"call prepare with a batch first"),

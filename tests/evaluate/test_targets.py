@@ -82,7 +82,9 @@ def test_triplet_loss_is_the_sum_over_components():
     label = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
     objective = targets.triplets(TABLE, label)
     assert objective.parts == {"IVT": slice(0, 4), "I": slice(4, 6), "V": slice(6, 8), "T": slice(8, 11)}
-    assert objective.notes == ("1 of 4 triplets never occur in training",)
+    absent = "1 of 4 classes never occur in training and cannot be learnt: "
+    assert objective.notes == (f"{absent}triplet 3",)
+    assert targets.triplets(TABLE, label, names=NAMES).notes == (f"{absent}pack",)
     logits = rng().normal(size=(3, objective.outputs)).astype(np.float32)
     wanted = 0.0
     for name, columns in objective.parts.items():
@@ -103,12 +105,11 @@ def test_binary_cross_entropy_is_finite_for_any_logit():
 # ---- scores ----
 
 
-@pytest.mark.parametrize(("kind", "wanted"), [("mse", (1 + 4) / 2), ("l1", 1.5)])
-def test_scores_are_standardised_by_training_and_given_back(kind, wanted):
-    objective = targets.regression([10.0, 20.0, 30.0], kind)
+def test_scores_are_standardised_by_training_and_given_back():
+    objective = targets.regression([10.0, 20.0, 30.0])
     deviation = np.std([10, 20, 30])
     score, outputs = np.array([20.0, 20.0]), np.array([[1.0], [-2.0]], np.float32)
-    np.testing.assert_allclose(loss_of(objective, outputs, score, np.ones(2, bool)), wanted, rtol=1e-6)
+    np.testing.assert_allclose(loss_of(objective, outputs, score, np.ones(2, bool)), (1 + 4) / 2, rtol=1e-6)
     np.testing.assert_allclose(objective.predict(outputs), [20 + deviation, 20 - 2 * deviation], rtol=1e-6)
 
 
@@ -116,6 +117,16 @@ def test_constant_scores_are_said():
     objective = targets.regression([7.0, 7.0])
     assert objective.notes == ("all 2 training scores are 7: nothing can be learnt from them",)
     np.testing.assert_allclose(objective.predict(np.array([[0.5]])), [7.5])
+
+
+def test_a_weighting_that_has_no_part_is_said_unless_none_was_asked_for():
+    plain = targets.regression([7.0, 7.0])
+    said = targets.unweighted(plain, "balanced", "scores have no classes")
+    assert said.notes == (
+        *plain.notes,
+        "sweep.class_weights is balanced, which has no part in this loss: scores have no classes",
+    )
+    assert targets.unweighted(plain, "none", "scores have no classes") is plain
 
 
 # ---- pixels ----
@@ -129,21 +140,6 @@ def test_mask_loss_is_cross_entropy_and_dice_an_image():
         wanted.append(entropy + 1 - (2 * (q * y).sum() + 1) / (q.sum() + y.sum() + 1))
     found = loss_of(targets.segmentation(), logit, label, np.ones_like(label))
     np.testing.assert_allclose(found, np.mean(wanted), rtol=1e-5)
-
-
-def test_pixels_near_the_outline_weigh_more():
-    label = np.zeros((1, 80, 80), np.float32)
-    label[:, :40] = 1
-    weight = np.asarray(targets.outline_weight(jnp.asarray(label), np.ones_like(label, bool)))[0]
-    # 15 rows on each side and the row itself: of the 31 around the last row inside, 15 are outside.
-    np.testing.assert_allclose(weight[39, 40], 1 + 5 * 15 / 31, rtol=1e-5)
-    np.testing.assert_array_equal(weight[[0, 20, 70, 79]], 1)
-    logit = jnp.where(jnp.arange(80)[:, None] == 40, 2.0, jnp.where(label > 0, 4.0, -4.0))
-    near = jnp.roll(logit, 20, axis=1)  # the same error, away from the outline
-    heavy, light = (loss_of(targets.segmentation(structure=True), x, label, label >= 0) for x in (logit, near))
-    plain = loss_of(targets.segmentation(), logit, label, label >= 0)
-    assert heavy > plain
-    assert light > 0
 
 
 def test_depth_loss_is_its_three_terms():
@@ -176,7 +172,6 @@ def masked_cases():
         "triplets": (targets.triplets(TABLE, columns), logits[:, :11], columns, rows, -1),
         "regression": (targets.regression(label), logits[:, :1], label.astype(np.float32), rows, np.nan),
         "segmentation": (targets.segmentation(), p - truth, truth > 50, pixels, 1),
-        "structure": (targets.segmentation(structure=True), p - truth, truth > 50, pixels, 1),
         "depth": (targets.depth(50.0), p, truth, pixels, np.nan),
     }
 
@@ -216,7 +211,6 @@ def test_a_weighted_mean_of_nothing_is_zero():
         (lambda: targets.triplets(TABLE, np.ones((2, 3))), r"have 3 columns, but there are 4 triplets"),
         (lambda: targets.triplets(TABLE, np.full((2, 4), 2)), r"triplet labels span 2..2; allowed are 0 and 1"),
         (lambda: targets.triplets(TABLE, np.ones((2, 4)), ("X",)), r"component is 'X'"),
-        (lambda: targets.regression([1.0], "huber"), r"regression is 'huber'; it must be one of mse, l1"),
         (lambda: targets.regression([1.0, np.nan]), r"2 training scores, finite ones 1; give finite scores"),
         (lambda: targets.depth(0.0), r"depth scale is 0.0; give the median"),
     ],

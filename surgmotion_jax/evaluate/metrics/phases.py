@@ -14,8 +14,6 @@ Published numbers differ more by convention than by method (arXiv 2305.13961), s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from surgmotion_jax.evaluate.metrics.segments import segments
@@ -68,11 +66,6 @@ def video_scores(
         counts_CxC = confusion(truth_N, prediction_N, classes)
         per_class, accuracy = class_scores(counts_CxC, convention), np.trace(counts_CxC) / max(counts_CxC.sum(), 1)
     return {"accuracy": float(accuracy)} | {name: float(np.nanmean(per_class[name])) for name in SCORES}
-
-
-def over_videos(scores: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation (population, over videos) of each score of `video_scores`."""
-    return {name: (float(np.mean(v)), float(np.std(v))) for name in scores[0] for v in [[s[name] for s in scores]]}
 
 
 def pooled_scores(confusions_VxCxC: np.ndarray, convention: str = "present") -> dict[str, float]:

@@ -78,10 +78,3 @@ def component_scores(
             for y, s in zip(labels, scores, strict=True)
         ]
     )
-
-
-def top_k_accuracy(label_NxC: np.ndarray, score_NxC: np.ndarray, k: int) -> float:
-    """Share of the frame's true classes among its k highest scores, over all frames; NaN without any true class."""
-    top_Nxk = np.argsort(-score_NxC, axis=1, kind="stable")[:, :k]
-    total = np.count_nonzero(label_NxC)
-    return float(np.take_along_axis(label_NxC.astype(bool), top_Nxk, 1).sum() / total) if total else float("nan")

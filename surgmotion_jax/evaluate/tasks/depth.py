@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surgmotion_jax.evaluate.metrics.depth import NAMES, depth_sums, median_scaled
-from surgmotion_jax.evaluate.targets import Objective, depth
+from surgmotion_jax.evaluate.targets import Objective, depth, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 ROOTS = ("rmse", "rmse_log")
@@ -29,8 +29,7 @@ class DepthTask:
     choice: tuple[str, str] = ("abs_rel", f"all valid pixels pooled, {AT}")
 
     def objective(self, truth: Truth, class_weights: str) -> Objective:
-        del class_weights
-        return depth(typical_depth(truth))
+        return unweighted(depth(typical_depth(truth)), class_weights, "depths have no classes")
 
     def columns(self, prediction: np.ndarray, truth: Truth) -> Table:
         """Valid pixels, and the sum over them of each error, before and after median scaling."""

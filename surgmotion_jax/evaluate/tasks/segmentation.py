@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surgmotion_jax.evaluate.metrics.overlap import dice_and_iou, over_thresholds
-from surgmotion_jax.evaluate.targets import Objective, segmentation
+from surgmotion_jax.evaluate.targets import Objective, segmentation, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 MEASURES = {
@@ -23,13 +23,12 @@ MEASURES = {
 class SegmentationTask:
     """One mask an image."""
 
-    structure: bool = False  # whether the loss weighs outlines up
     family: str = "segmentation"
     choice: tuple[str, str] = ("dice", MEASURES["dice"])
 
     def objective(self, truth: Truth, class_weights: str) -> Objective:
-        del truth, class_weights
-        return segmentation(self.structure)
+        del truth
+        return unweighted(segmentation(), class_weights, "mask and background are balanced by its Dice term")
 
     def columns(self, prediction: np.ndarray, truth: Truth) -> Table:
         rows = []

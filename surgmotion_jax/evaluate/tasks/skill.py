@@ -9,7 +9,7 @@ import numpy as np
 
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.skill import fisher_mean, mean_absolute_error, spearman
-from surgmotion_jax.evaluate.targets import Objective, regression
+from surgmotion_jax.evaluate.targets import Objective, regression, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, require_tables
 
 UNDEFINED = "all true or all predicted scores of the task are equal, or it has fewer than 4 trials"
@@ -25,8 +25,7 @@ class SkillTask:
     choice: tuple[str, str] = ("mae", "points of the scale, over all trials")
 
     def objective(self, truth: Truth, class_weights: str) -> Objective:
-        del class_weights  # there are no classes
-        return regression(truth["label"])
+        return unweighted(regression(truth["label"]), class_weights, "scores have no classes")
 
     def columns(self, prediction: np.ndarray, truth: Truth) -> Table:
         return {

@@ -67,22 +67,46 @@ class Scored:
 
 
 def score(task: str, measures: Sequence[Measure], cases: int, report: ReportConfig | None) -> Scored:
-    """Values with bootstrap intervals over cases; without a `report`, or for a single case, there is no interval."""
+    """Values with bootstrap intervals over cases; without a `report`, or for a single case, there is no interval.
+
+    Draws of cases that leave a value undefined are told in its `interval_note`.
+    """
     found, undefined = [], []
     for measure in measures:
         value = measure.statistic(np.arange(cases))
         if not math.isfinite(value):
             undefined.append({"metric": measure.name, "convention": measure.convention, "why": measure.why})
             continue
-        bounds = None if report is None else _interval(measure.statistic, cases, report)
-        found.append(Result(task, measure.name, value, bounds, measure.convention))
+        bounds, note = (None, "") if report is None else _interval(measure.statistic, cases, report)
+        found.append(Result(task, measure.name, value, bounds, measure.convention, interval_note=note))
     return Scored(tuple(found), tuple(undefined))
 
 
-def _interval(statistic: Statistic, cases: int, report: ReportConfig) -> tuple[float, float] | None:
-    return interval(
-        statistic, cases, resamples=report.resamples, level=report.level, method=report.method, seed=report.seed
+def _interval(statistic: Statistic, cases: int, report: ReportConfig) -> tuple[tuple[float, float] | None, str]:
+    """The interval over cases, and what is to be said of the draws without a value."""
+    counted = CountsUndefined(statistic, cases)
+    bounds = interval(
+        counted, cases, resamples=report.resamples, level=report.level, method=report.method, seed=report.seed
     )
+    return bounds, f"undefined in {counted.told(report.resamples, bounds is None)}" if counted.undefined else ""
+
+
+class CountsUndefined:
+    """A statistic that counts the draws of `cases` cases for which it is undefined."""
+
+    def __init__(self, statistic: Statistic, cases: int) -> None:
+        self._statistic, self.cases = statistic, cases
+        self.undefined = 0
+
+    def __call__(self, rows: np.ndarray) -> float:
+        value = self._statistic(rows)
+        self.undefined += len(rows) == self.cases and not math.isfinite(value)  # a case left out is no draw
+        return value
+
+    def told(self, resamples: int, missing: bool) -> str:
+        """The share of undefined draws, and what became of the interval."""
+        then = "no interval can be given" if missing else "intervals leave them out"
+        return f"{self.undefined} of {resamples} draws of {self.cases} cases: {then}"
 
 
 def value_of(measures: Sequence[Measure], chosen: tuple[str, str], cases: int) -> tuple[float, bool]:

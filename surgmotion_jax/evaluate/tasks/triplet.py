@@ -9,7 +9,7 @@ import numpy as np
 
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.triplets import COMPONENTS, component_scores, video_wise
-from surgmotion_jax.evaluate.targets import Objective, triplets
+from surgmotion_jax.evaluate.targets import Objective, triplets, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 PARTS = ("instrument", "verb", "target")
@@ -27,8 +27,8 @@ class TripletTask:
     choice: tuple[str, str] = ("mAP_IVT", WORDS)
 
     def objective(self, truth: Truth, class_weights: str) -> Objective:
-        del class_weights  # each column has a loss of its own, in which no class competes with another
-        return triplets(self.triplets_Cx3, truth["label"])
+        why = "each triplet has a loss of its own, in which no class competes with another"
+        return unweighted(triplets(self.triplets_Cx3, truth["label"], names=self.classes), class_weights, why)
 
     def columns(self, prediction: np.ndarray, truth: Truth) -> Table:
         """The true triplets, as `t3 t17`, and the score of each triplet."""

@@ -10,7 +10,6 @@ from surgmotion_jax.evaluate.metrics.phases import (
     SCORES,
     class_scores,
     confusion,
-    over_videos,
     pooled_scores,
     relaxed_hits,
     video_scores,
@@ -62,10 +61,6 @@ def test_pooling_equals_one_long_video():
     pooled = pooled_scores(np.stack([confusion(t, p, 5) for t, p in videos]), "union")
     whole = video_scores(*(np.concatenate(x) for x in zip(*videos, strict=True)), 5, "union")
     assert pooled == pytest.approx(whole)
-
-
-def test_over_videos_is_mean_and_population_deviation():
-    assert over_videos([{"f1": 0.2}, {"f1": 0.6}]) == {"f1": (pytest.approx(0.4), pytest.approx(0.2))}
 
 
 def test_relaxed_forgives_neighbours_near_boundaries_only():

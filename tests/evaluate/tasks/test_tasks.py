@@ -7,15 +7,17 @@ import pytest
 
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.config import DataConfig, ReportConfig
+from surgmotion_jax.evaluate.results import scored_json
 from surgmotion_jax.evaluate.tasks.action import ActionTask
 from surgmotion_jax.evaluate.tasks.depth import DepthTask, typical_depth
 from surgmotion_jax.evaluate.tasks.families import Truths, make_task
 from surgmotion_jax.evaluate.tasks.segmentation import SegmentationTask
 from surgmotion_jax.evaluate.tasks.skill import SkillTask
-from surgmotion_jax.evaluate.tasks.task import score, value_of
+from surgmotion_jax.evaluate.tasks.task import Measure, score, value_of
 from surgmotion_jax.evaluate.tasks.triplet import TripletTask, parts_of
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask
 from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader
+from surgmotion_jax.records import Result
 from tests.benchmarks.simulated import make
 
 REPORT = ReportConfig(resamples=40)
@@ -110,6 +112,37 @@ def test_draws_that_leave_a_task_undefined_have_no_mean():
     assert np.isnan(mean(np.array([0, 1, 2, 3, 4, 4, 4, 4])))
 
 
+@pytest.mark.parametrize(
+    ("needed", "then"), [(1, "no interval can be given"), (3, "intervals leave them out"), (12, None)]
+)
+def test_undefined_draws_are_told_beside_the_interval(needed, then):
+    """A value that needs one of the first cases: a draw of 12 lacks all of `needed` with odds (1 - needed/12)^12."""
+
+    def statistic(rows):
+        return float(rows.mean()) if (rows < needed).any() else float("nan")
+
+    scored = score("any", [Measure("mean", "of numbers", statistic)], 12, ReportConfig(resamples=200))
+    (row,), (written,) = scored.results, scored_json(scored)["results"]
+    rng = np.random.default_rng(0)
+    without = sum(not (rng.integers(0, 12, 12) < needed).any() for _ in range(200))
+    assert row.value == 5.5
+    assert (row.interval is None) == (needed == 1)
+    assert Result.from_json(row.to_json()) == row
+    if then is None:
+        assert without == 0
+        assert written.keys() == {"metric", "convention", "value", "interval"}
+    else:
+        assert without > 0
+        assert written["interval_note"] == f"undefined in {without} of 200 draws of 12 cases: {then}"
+
+
+def test_a_single_case_and_an_oracle_have_no_note():
+    undefined_in_draws = Measure("mean", "of numbers", lambda rows: 1.0 if 0 in rows else float("nan"))
+    for cases, report in ((1, REPORT), (12, None)):
+        (row,) = score("any", [undefined_in_draws], cases, report).results
+        assert (row.interval, row.interval_note) == (None, "")
+
+
 def test_masks_count_only_where_the_frame_is():
     task = SegmentationTask()
     label = np.zeros((1, 4, 4), bool)
@@ -156,3 +189,20 @@ def test_truth_has_the_shape_that_the_encoder_sees(tmp_path, name, shape):
     assert task.family == benchmark.family
     if name == "c3vd":
         np.testing.assert_allclose(found["label"][found["mask"]], 50, atol=0.01)  # the fake scene is a flat wall
+
+
+@pytest.mark.parametrize("weighting", ["none", "balanced"])
+def test_families_without_weighted_classes_say_so_when_a_weighting_is_asked_for(weighting):
+    scores, pictures = np.arange(4.0), np.ones((2, 4, 4))
+    tasks = {
+        "triplet": (TripletTask(("a", "b"), np.array([[0, 0, 0], [0, 1, 0]])), np.eye(2, dtype=int)),
+        "skill": (SkillTask(("all",)), scores),
+        "segmentation": (SegmentationTask(), pictures),
+        "depth": (DepthTask(), pictures),
+    }
+    for task, label in tasks.values():
+        notes = task.objective({"label": label, "mask": np.ones(label.shape, bool)}, weighting).notes
+        assert len(notes) == (weighting != "none")
+        assert all("sweep.class_weights is balanced, which has no part in this loss" in note for note in notes)
+    workflow = WorkflowTask(("a", "b")).objective({"label": np.array([0, 1])}, weighting)
+    assert workflow.notes == ()
