@@ -67,7 +67,12 @@ fi
 
 # Protocols that pool folds have every case as a test case once. Five times 300 windows of triplets see fewer epochs.
 tasks=(cholec80:official surgicalactions160:folds jigsaws:loso polyp_segmentation:pranet c3vd:table cholect50:crossval)
-epochs() { if [[ $1 == cholect50:* ]]; then echo " --config.sweep.epochs=8"; fi; }
+epochs() {
+  case $1 in
+    cholect50:*) echo " --config.sweep.epochs=8" ;;
+    polyp_segmentation:*) echo " --config.sweep.epochs=60" ;; # five steps each
+  esac
+}
 compared=()
 for task in "${tasks[@]}"; do
   for method in "${methods[@]}"; do
