@@ -81,7 +81,7 @@ def run(config, source: Source, root: Path, folder: Path, wanted: str) -> Path:
     ("name", "head", "batch", "sweep", "shared"),
     [
         ("cholec80", "linear", 16, EIGHT_HEADS, "devices: 8, sharing out heads"),
-        ("cholect50", "linear", 5, {"batch": 5}, "devices: 8, sharing out nothing"),
+        pytest.param("cholect50", "linear", 5, {"batch": 5}, "devices: 8, sharing out nothing", marks=pytest.mark.slow),
         pytest.param("cholec80", "attentive", 5, {}, "devices: 8, sharing out rows", marks=pytest.mark.slow),
         pytest.param(
             "c3vd", "dense", 5, {"learning_rates": (3e-3, 1e-3)}, "devices: 8, sharing out rows", marks=pytest.mark.slow

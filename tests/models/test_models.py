@@ -113,7 +113,15 @@ def test_bfloat16_stays_close_and_returns_float32(params, video):
     assert 0 < np.abs(low - high).max() < 0.1
 
 
-@pytest.mark.parametrize("positions", ["rope", "rope_tiled", "sincos", "sincos_uniform"])
+@pytest.mark.parametrize(
+    "positions",
+    [
+        "rope",
+        "sincos",
+        pytest.param("rope_tiled", marks=pytest.mark.slow),
+        pytest.param("sincos_uniform", marks=pytest.mark.slow),
+    ],
+)
 def test_positions_reach_encoder_and_predictor(params, video, positions):
     config = ModelConfig(**{**vars(SMALL), "positions": positions})
     backwards = jnp.arange(24)[None, ::-1]

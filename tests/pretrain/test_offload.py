@@ -92,9 +92,8 @@ def saved(folder, config, state):
     return plan_initial(InitConfig(str(folder), optimizer=True), config.model)
 
 
-@pytest.mark.parametrize(
-    ("before", "after"), [(True, True), (False, True), pytest.param(True, False, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(True, True), (False, True), (True, False)])
 def test_moments_of_another_run_start_where_this_one_keeps_its_own(before, after, tmp_path):
     """init.optimizer with optim.offload on either side, and on another mesh."""
     old, new = (small_config(**LOW, **SMALL, **{"optim.offload": offload}) for offload in (before, after))

@@ -194,6 +194,7 @@ def test_offloaded_moments_are_the_hosts(compile):
     assert away.parameters == kept.parameters
 
 
+@pytest.mark.slow
 def test_moments_can_be_stored_smaller_or_elsewhere(monkeypatch):
     everything = plan_remedies.changes  # other meshes take seconds
     monkeypatch.setattr(plan_remedies, "changes", lambda plan: (c for c in everything(plan) if c[0] == "moments"))
