@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,7 +151,6 @@ def _of_fold(member: str, fold: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": f"{member}: {chosen['name']}", "val": chosen["val"], "test": chosen["test"]}
 
 
-def _distinct(lists: Any) -> list[str]:
+def _distinct(lists: Iterable[Sequence[str]]) -> list[str]:
     """Entries of all lists, each once, in the order in which they come."""
-    parts: Sequence[Sequence[str]] = list(lists)
-    return list(dict.fromkeys(entry for part in parts for entry in part))
+    return list(dict.fromkeys(entry for part in lists for entry in part))
