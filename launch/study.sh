@@ -49,11 +49,11 @@ simulate() {
 }
 { # at least 20 test cases each
   if [[ $families == no ]]; then simulate pretrain --cases=40 --minutes=0.75 --fps=8 --seed=2; fi
-  simulate cholec80 --cases=50 --minutes=1.5 --fps=2 --seed=1
-  simulate surgicalactions160 --cases=96 --minutes=0.08 --seed=1
+  simulate cholec80 --cases=40 --minutes=6 --fps=1 --seed=1
+  simulate surgicalactions160 --cases=160 --minutes=0.08 --seed=1
   simulate cholect50 --cases=25 --minutes=0.34 --seed=1
-  simulate jigsaws --cases=40 --minutes=0.3 --seed=1
-  simulate polyp_segmentation --cases=200 --minutes=0.02 --seed=1
+  simulate jigsaws --cases=103 --minutes=0.13 --seed=1
+  simulate polyp_segmentation --cases=600 --minutes=0.02 --seed=1
   simulate c3vd --cases=80 --minutes=0.2 --seed=1
 } | stage simulate
 for made in "$out"/part/*; do if [[ -e $made ]]; then mv "$made" "$out/"; fi; done

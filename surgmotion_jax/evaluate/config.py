@@ -60,13 +60,14 @@ class ProbeSettings:
     norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
     layers: tuple[int, ...] = ()  # dense: 0-based blocks that it reads; empty: four, evenly spaced
     width: int = 64  # dense: channels of a projected layer; temporal: hidden width
+    stride: int = 1  # dense: pixels from one prediction to the next, what lies between is interpolated
     temporal: str = "tcn"  # temporal: tcn or gru
     neighbours: tuple[int, ...] = (5, 10, 20)  # knn: numbers of neighbours to choose from
 
     def __post_init__(self) -> None:
         one_of("probe.head", self.head, HEADS)
         one_of("probe.temporal", self.temporal, ("tcn", "gru"))
-        for name in ("depth", "heads", "width"):
+        for name in ("depth", "heads", "width", "stride"):
             at_least(f"probe.{name}", getattr(self, name), 1)
         if not self.neighbours or min(self.neighbours) < 1:
             raise ValueError(f"probe.neighbours is {self.neighbours}; give one or more numbers from 1")
@@ -195,6 +196,7 @@ def variant(config: Any, name: str | None) -> Any:
         config.data.size, config.data.train_windows = 64, 600
         config.probe.depth, config.probe.heads = 1, 3
         config.probe.width = 8 if config.probe.head == "dense" else 16
+        config.probe.stride = 2  # the last doubling costs more than all before it
         config.sweep.learning_rates, config.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
         config.sweep.batch, config.sweep.epochs = 16, 20
         config.cache.batch = 16

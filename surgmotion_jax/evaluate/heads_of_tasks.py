@@ -61,9 +61,9 @@ def head_for(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...
 
 
 def dense_config(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float) -> DenseHeadConfig:
-    """As many doublings as lead from patches to pixels, at most four; channels no wider than asked for."""
+    """As many doublings as lead from patches to the stride, one to four; channels no wider than asked for."""
     size, layers = config.data.size, shape[0]
-    doublings = max(1, min(len(MOST_DOUBLINGS), int(np.log2(size / shape[2]))))
+    doublings = max(1, min(len(MOST_DOUBLINGS), int(np.log2(size / shape[2] / config.probe.stride))))
     channels = tuple(min(c, 4 * config.probe.width) for c in MOST_DOUBLINGS[-doublings:])
     output = "depth" if objective.name == "depth" else "logits"
     return DenseHeadConfig(shape[-1], (size, size), layers, output, scale, 2 * config.probe.width, channels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from surgmotion_jax import config as door
@@ -14,7 +16,8 @@ from surgmotion_jax.evaluate.config import (
     ReportConfig,
     SweepConfig,
 )
-from surgmotion_jax.evaluate.heads_of_tasks import check_head
+from surgmotion_jax.evaluate.heads_of_tasks import check_head, head_for
+from surgmotion_jax.evaluate.targets import segmentation
 from tests.evaluate.evaluations import SMALL, changed
 
 
@@ -32,6 +35,7 @@ from tests.evaluate.evaluations import SMALL, changed
         (ProbeSettings, "head", "mlp", "probe.head is 'mlp'"),
         (ProbeSettings, "temporal", "lstm", "probe.temporal is 'lstm'"),
         (ProbeSettings, "depth", 0, "probe.depth is 0"),
+        (ProbeSettings, "stride", 0, "probe.stride is 0"),
         (ProbeSettings, "neighbours", (0,), "probe.neighbours is"),
         (SweepConfig, "learning_rates", (), "learning_rates is"),
         (SweepConfig, "weight_decays", (-1.0,), "weight_decays is"),
@@ -80,3 +84,13 @@ def test_every_benchmark_has_a_config_of_its_name_that_fits_its_family():
 def test_a_head_of_another_family_is_refused():
     with pytest.raises(ValueError, match=r"probe.head is dense, but the benchmark's family is workflow"):
         check_head("workflow", "dense")
+
+
+@pytest.mark.parametrize(("stride", "doublings"), [(1, 4), (2, 3), (4, 2), (64, 1)])
+def test_a_dense_head_with_a_stride_ends_before_the_pixels_and_is_enlarged(stride, doublings):
+    config = EvaluateConfig(DataConfig(size=64), ProbeSettings("dense", width=4, stride=stride))
+    head = head_for(config, segmentation(), (2, 1, 4, 4, 12))  # layers, step, 4 x 4 patches of 16 pixels, width
+    params = jax.eval_shape(head.init, jax.random.key(0))
+    assert sum(name.startswith("conv_norm") for name in params) == doublings
+    features = jax.ShapeDtypeStruct((2, 3, 1, 4, 4, 12), jnp.float32)
+    assert jax.eval_shape(head.apply, params, features, None).shape == (3, 64, 64)
