@@ -15,7 +15,8 @@ from surgmotion_jax.evaluate.metrics.bootstrap import METHODS
 from surgmotion_jax.evaluate.sweep import STRATEGIES, Grid
 from surgmotion_jax.evaluate.targets import WEIGHTINGS
 from surgmotion_jax.evaluate.window_frames import RESIZES
-from surgmotion_jax.models.config import at_least, one_of
+from surgmotion_jax.models.attention import IMPLEMENTATIONS
+from surgmotion_jax.models.config import DTYPES, REMAT_POLICIES, at_least, one_of
 
 RECIPES = ("ours", "released")
 HEADS = ("attentive", "linear", "knn", "dense", "temporal")
@@ -58,6 +59,9 @@ class ProbeSettings:
     depth: int = 4  # attentive: attention layers in all
     heads: int = 16  # attentive: attention heads
     norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
+    attention: str = "xla"  # attentive: xla, cudnn (NVIDIA GPUs, bfloat16), splash (TPUs)
+    remat: str = "full"  # attentive: kept of a block for the backward pass: none (all), full (its input), dots, ...
+    dtype: str = "float32"  # computation of all heads but linear and knn: float32, bfloat16; parameters stay float32
     layers: tuple[int, ...] = ()  # dense: 0-based blocks that it reads; empty: four, evenly spaced
     width: int = 64  # dense: channels of a projected layer; temporal: hidden width
     stride: int = 1  # dense: pixels from one prediction to the next, what lies between is interpolated
@@ -69,6 +73,14 @@ class ProbeSettings:
         one_of("probe.temporal", self.temporal, ("tcn", "gru"))
         for name in ("depth", "heads", "width", "stride"):
             at_least(f"probe.{name}", getattr(self, name), 1)
+        one_of("probe.attention", self.attention, tuple(IMPLEMENTATIONS))
+        one_of("probe.remat", self.remat, REMAT_POLICIES)
+        one_of("probe.dtype", self.dtype, DTYPES)
+        if self.attention == "cudnn" and self.dtype != "bfloat16":
+            raise ValueError(
+                f"probe.attention is 'cudnn', which computes in bfloat16 only, but probe.dtype is {self.dtype!r}; set "
+                "probe.dtype=bfloat16 or probe.attention=xla"
+            )
         if not self.neighbours or min(self.neighbours) < 1:
             raise ValueError(f"probe.neighbours is {self.neighbours}; give one or more numbers from 1")
 
@@ -82,8 +94,8 @@ class SweepConfig:
     epochs: int = 1
     batch: int = 4  # moments of a step
     class_weights: str = "balanced"  # none, balanced, inverse, inverse_sqrt, effective_number
-    strategy: str = "vmap"  # vmap, loop, or auto: the faster of the two, measured on the first steps
-    memory_gb: float = 8.0  # heads are trained in groups that fit
+    strategy: str = "auto"  # vmap, loop, or auto: the faster of the two, measured on the first batch
+    memory_gb: float = 0.0  # of a device; heads are trained in groups that fit. 0: what is free, where that is known
     save_every: int = 200  # steps from one checkpoint of the sweep to the next
     seed: int = 0  # of the first parameters and of the order of moments
 
@@ -93,8 +105,8 @@ class SweepConfig:
         for name in ("epochs", "batch", "save_every"):
             at_least(f"sweep.{name}", getattr(self, name), 1)
         _ = self.grid  # refuses rates and decays that cannot be
-        if not self.memory_gb > 0:
-            raise ValueError(f"sweep.memory_gb is {self.memory_gb}; it must be above 0")
+        if not (math.isfinite(self.memory_gb) and self.memory_gb >= 0):
+            raise ValueError(f"sweep.memory_gb is {self.memory_gb}; give gigabytes, or 0: what is free on the device")
 
     @property
     def grid(self) -> Grid:
@@ -181,7 +193,6 @@ def dense(config: Any, benchmark: str) -> Any:
     config.probe.head = "dense"
     config.sweep.epochs, config.sweep.batch = 20, 16
     config.sweep.learning_rates, config.sweep.weight_decays = (1e-3, 3e-4), (0.01, 0.1)
-    config.sweep.strategy = "loop"  # over heads, convolutions become grouped ones: three times as slow on CPUs
     return config
 
 
@@ -197,7 +208,11 @@ def variant(config: Any, name: str | None) -> Any:
         config.probe.depth, config.probe.heads = 1, 3
         config.probe.width = 8 if config.probe.head == "dense" else 16
         config.probe.stride = 2  # the last doubling costs more than all before it
+        config.probe.remat = "none"
         config.sweep.learning_rates, config.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
         config.sweep.batch, config.sweep.epochs = 16, 20
+        # Said rather than measured, so that a run can be repeated to the last digit. Over heads, convolutions become
+        # grouped ones: three times as slow on CPUs.
+        config.sweep.strategy = "loop" if config.probe.head == "dense" else "vmap"
         config.cache.batch = 16
     return config

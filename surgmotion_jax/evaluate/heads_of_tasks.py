@@ -5,6 +5,7 @@ Letters: B moments, N tokens or moments of a video, L layers, t, h, w token grid
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
 from surgmotion_jax.evaluate.config import EvaluateConfig
@@ -45,16 +46,39 @@ def wanted_features(config: EvaluateConfig, depth: int) -> Wanted:
     return Wanted(kind, config.probe.layers or tuple(sorted(max(0, layer) for layer in spread)))
 
 
+def check_platform(attention: str, platform: str) -> None:
+    """Raises ValueError if an attentive head's kernel cannot run on `platform` ('cpu', 'gpu', 'tpu')."""
+    needs = {"cudnn": "gpu", "splash": "tpu"}.get(attention)
+    if needs and platform != needs:
+        raise ValueError(
+            f"probe.attention is {attention!r}, which needs a {needs.upper()}, but the devices are {platform!r}; set "
+            "--config.probe.attention=xla"
+        )
+
+
 def head_for(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float = 1.0) -> Head:
-    """The head for features of `shape` (of one moment). `scale` is a typical depth."""
+    """The head for features of `shape` (of one moment). `scale` is a typical depth.
+
+    Raises ValueError for attention that these devices do not have.
+    """
     probe, width = config.probe, shape[-1]
     made: HeadConfig
     if probe.head == "attentive":
-        made = ProbeConfig(width, objective.outputs, probe.depth, probe.heads, norm_eps=probe.norm_eps)
+        check_platform(probe.attention, jax.default_backend())
+        made = ProbeConfig(
+            width,
+            objective.outputs,
+            probe.depth,
+            probe.heads,
+            norm_eps=probe.norm_eps,
+            attention=probe.attention,
+            remat=probe.remat,
+            dtype=probe.dtype,
+        )
     elif probe.head == "linear":
         made = LinearConfig(width, objective.outputs)
     elif probe.head == "temporal":
-        made = TemporalConfig(width, objective.outputs, probe.temporal, probe.width)
+        made = TemporalConfig(width, objective.outputs, probe.temporal, probe.width, dtype=probe.dtype)
     else:
         made = dense_config(config, objective, shape, scale)
     return make_head(probe.head, made)
@@ -66,7 +90,8 @@ def dense_config(config: EvaluateConfig, objective: Objective, shape: tuple[int,
     doublings = max(1, min(len(MOST_DOUBLINGS), int(np.log2(size / shape[2] / config.probe.stride))))
     channels = tuple(min(c, 4 * config.probe.width) for c in MOST_DOUBLINGS[-doublings:])
     output = "depth" if objective.name == "depth" else "logits"
-    return DenseHeadConfig(shape[-1], (size, size), layers, output, scale, 2 * config.probe.width, channels)
+    projection, dtype = 2 * config.probe.width, config.probe.dtype
+    return DenseHeadConfig(shape[-1], (size, size), layers, output, scale, projection, channels, dtype=dtype)
 
 
 def as_head_input(head: str, rows: np.ndarray) -> np.ndarray:

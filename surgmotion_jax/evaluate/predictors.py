@@ -21,7 +21,9 @@ from surgmotion_jax.evaluate.targets import Objective
 from surgmotion_jax.evaluate.tasks.families import Truths
 from surgmotion_jax.evaluate.tasks.task import Table, Task
 from surgmotion_jax.evaluate.windows_of_cases import Position, in_order, padded
+from surgmotion_jax.models.probe import ProbeConfig
 
+MOST_WEIGHTS = 2**32  # of tokens to tokens, over rows and attention heads: 16 GiB
 BUCKET = 256  # moments: videos are filled up to a multiple, so that few programs are compiled
 
 Tables = list[list[Table]]
@@ -38,10 +40,10 @@ class Predictor(Protocol):
 
 
 class HeadPredictor:
-    """The heads of a sweep. One after the other on the device, so memory is that of one."""
+    """The heads of a sweep. Their parameters lie on the device; they run one after the other, in the memory of one."""
 
     def __init__(self, head: Head, objective: Objective, params: Any, names: Sequence[str]) -> None:
-        self.names, self._head, self._params = tuple(names), head, params
+        self.names, self._head, self._params = tuple(names), head, jax.device_put(params)
 
         def all_heads(params: Any, features: jax.Array, valid: jax.Array | None) -> jax.Array:
             return jax.lax.map(lambda one: objective.predict(head.apply(one, features, valid)), params)
@@ -50,11 +52,22 @@ class HeadPredictor:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         if self._head.name != "temporal":
-            return np.asarray(self._run(self._params, as_head_input(self._head.name, rows), None))
+            features = as_head_input(self._head.name, rows)
+            step = rows_at_a_time(self._head, features.shape)
+            parts = [features] if step >= len(rows) else np.split(features, range(step, len(rows), step))
+            return np.concatenate([self._run(self._params, part, None) for part in parts], axis=1)
         count = len(rows)
         length = -(-count // BUCKET) * BUCKET
         valid_1xN = np.arange(length)[None] < count
         return np.asarray(self._run(self._params, padded(rows, length)[None], valid_1xN))[:, 0, :count]
+
+
+def rows_at_a_time(head: Head, shape: Sequence[int]) -> int:
+    """How many moments to score at once: fewer where all tokens attend to all and the weights are kept whole."""
+    config = head.config
+    if not isinstance(config, ProbeConfig) or config.attention != "xla" or config.depth == 1:
+        return max(shape[head.batch_axis], 1)
+    return max(1, MOST_WEIGHTS // (config.heads * shape[1] ** 2))
 
 
 class NeighbourPredictor:

@@ -2,12 +2,13 @@
 
 The features of a step come in once and serve every head. A step is `vmap`ped over heads in groups: all of them if
 memory allows, one after the other (`loop`) where that was measured to be faster. Groups change nothing but rounding.
+Several devices share out the heads; copies of heads may fill up the last places there, and are seen nowhere else.
 
   sweep = Sweep(head, objective, SweepSettings(steps=500), layout)
   print(sweep.prepare(first_batch).text())
   groups = sweep.train(sweep.init(), batches)
 
-Letters: H heads, G heads of a group, B rows of a batch.
+Letters: H heads, B rows of a batch.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from surgmotion_jax.evaluate.sweep_program import (
     Plan,
     Program,
     Work,
-    checked,
     compile_group,
     faster,
+    fitting,
     free_bytes,
-    largest_group,
+    groupings,
 )
 from surgmotion_jax.evaluate.targets import Objective
 from surgmotion_jax.models.config import at_least, one_of
@@ -42,7 +43,7 @@ from surgmotion_jax.parallel.mesh import MeshLayout
 
 STRATEGIES = ("auto", "vmap", "loop")
 
-Groups = tuple[HeadState, ...]  # the heads of a sweep in order, G to each entry
+Groups = tuple[HeadState, ...]  # the heads of a sweep in order, as many to each entry as are updated at a time
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Grid:
     def __post_init__(self) -> None:
         for name, values in (("learning_rates", self.learning_rates), ("weight_decays", self.weight_decays)):
             if not values or not all(math.isfinite(v) and v >= 0 for v in values) or len(set(values)) != len(values):
-                raise ValueError(f"sweep.grid.{name} is {values}; give one or more distinct numbers, none negative.")
+                raise ValueError(f"sweep.{name} is {values}; give one or more distinct numbers, none negative.")
         if 0 in self.learning_rates:
-            raise ValueError(f"sweep.grid.learning_rates is {self.learning_rates}; at a rate of 0 nothing is learnt.")
+            raise ValueError(f"sweep.learning_rates is {self.learning_rates}; at a rate of 0 nothing is learnt.")
 
     @property
     def points(self) -> tuple[tuple[float, float], ...]:
@@ -77,7 +78,7 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         at_least("sweep.steps", self.steps, 1)
-        at_least("sweep.budget", self.budget, 0)
+        at_least("sweep.memory_gb", self.budget / 1e9, 0)
         one_of("sweep.strategy", self.strategy, STRATEGIES)
 
 
@@ -110,13 +111,12 @@ class Sweep:
         budget = self.settings.budget or free_bytes(self.layout.mesh.devices.flat[0])
         points = np.array(self.points)
         work = Work(self.head, self.objective, self.settings.steps, points, self._shapes, self.layout, budget)
-        if self.settings.strategy == "loop":
-            self._program = checked(compile_group(work, 1))
-        else:
-            self._program = largest_group(work)
-            if self._program.group > 1 and self.settings.strategy == "auto":
-                self._program = faster(work, self._program, compile_group(work, 1), batch)
-        return self._program.plan
+        loop = self.settings.strategy == "loop"
+        program = fitting(work, [way for way in groupings(work) if way[1] == 1 or not loop])
+        if program.plan.group > 1 and self.settings.strategy == "auto":
+            program = faster(work, program, compile_group(work, program.plan.placement, 1), batch)
+        self._program = program
+        return program.plan
 
     def init(self) -> Groups:
         """Fresh heads, in the groups of the plan; they differ in their hyper-parameters alone."""
@@ -138,9 +138,9 @@ class Sweep:
                 "same size, with rows that the mask leaves out."
             )
         placed = jax.device_put(batch, program.batch)
-        points = np.array(self.points, jnp.result_type(float)).reshape(len(groups), program.group, 2)
+        points = np.array(self.points, jnp.result_type(float))[program.plan.places].reshape(len(groups), -1, 2)
         done = [program.run(state, point, placed) for state, point in zip(groups, points, strict=True)]
-        return tuple(state for state, _ in done), jnp.concatenate([loss for _, loss in done])
+        return tuple(state for state, _ in done), jnp.concatenate([loss for _, loss in done])[: self.heads]
 
     def train(
         self, groups: Groups, batches: Iterable[Batch], report: Callable[[int, np.ndarray], None] | None = None
@@ -158,11 +158,11 @@ class Sweep:
         if features.shape[self.head.batch_axis] % self.layout.batch_parts:  # rows that do not divide go everywhere
             where = Batch(*[self.layout.replicated] * 4)
         placed = jax.device_put((features, valid), (where.features, where.valid))
-        return jnp.concatenate([self._outputs(state.params, *placed) for state in groups])
+        return jnp.concatenate([self._outputs(state.params, *placed) for state in groups])[: self.heads]
 
     def stacked(self, groups: Groups) -> HeadState:
-        """The state with one leading axis of all heads: what a checkpoint holds, whatever the groups."""
-        return jax.tree.map(lambda *x: np.concatenate(x), *groups)  # type: ignore[no-any-return]
+        """The state with one leading axis of all heads: what a checkpoint holds, whatever groups and devices."""
+        return jax.tree.map(lambda *x: np.concatenate(x)[: self.heads], *groups)  # type: ignore[no-any-return]
 
     def grouped(self, stacked: HeadState) -> Groups:
         """The inverse of `stacked`, placed on the devices as the plan says. Raises ValueError for another grid's."""
@@ -171,13 +171,14 @@ class Sweep:
         if found != self.heads:
             raise ValueError(f"the state holds {found} heads, the grid has {self.heads}; use the grid it was made with")
         return tuple(
-            jax.device_put(jax.tree.map(lambda x, s=s: x[s : s + program.group], stacked), program.state)
-            for s in range(0, found, program.group)
+            jax.tree.map(lambda x, g=group: jax.device_put(x[g], program.state), stacked)
+            for group in program.plan.places.reshape(program.plan.groups, -1)
         )
 
     def params_of(self, groups: Groups, number: int) -> Any:
         """Parameters of one head, to be kept."""
-        group, row = divmod(number, self._ready().group)
+        assert 0 <= number < self.heads, f"no head {number} among {self.heads}"
+        group, row = divmod(number, self._ready().plan.together)
         return jax.tree.map(lambda x: np.asarray(x[row]), groups[group].params)
 
     def _ready(self) -> Program:

@@ -1,11 +1,13 @@
 """The step of a group of heads: compiled for one shape of batch, its memory read off the program, its time measured.
 
-Letters: H heads in all, G heads of a group, B rows of a batch.
+Devices share out the heads. Where these do not divide, copies of heads fill up the last places and are dropped.
+Letters: H heads in all, G heads of a group on all devices together, copies included, B rows of a batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +27,10 @@ from surgmotion_jax.parallel.mesh import MeshLayout
 ROUNDS = 5  # of the measurement
 HEADS_TIMED = 4  # of the loop, in each round
 GIB = 2**30
+ADVICE = (
+    "Lower sweep.batch, give fewer sweep.learning_rates or sweep.weight_decays, let an attentive head compute again "
+    "what it need not keep (probe.remat=full), or raise sweep.memory_gb (0: what is free on the device)."
+)
 
 
 class Batch(NamedTuple):
@@ -80,10 +86,10 @@ class Work:
         """H."""
         return len(self.points_Hx2)
 
-    def fresh(self, group: int) -> HeadState:
-        """A state of `group` heads, to be traced or thrown away."""
-        params = jax.tree.map(lambda x: jnp.broadcast_to(x, (group, *x.shape)), self.head.init(jax.random.key(0)))
-        return HeadState(params, no_moments(params), jnp.zeros(group, jnp.int32))
+    def fresh(self, count: int) -> HeadState:
+        """A state of `count` heads, to be traced or thrown away."""
+        params = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.head.init(jax.random.key(0)))
+        return HeadState(params, no_moments(params), jnp.zeros(count, jnp.int32))
 
 
 class Timing(NamedTuple):
@@ -98,14 +104,29 @@ class Plan:
     """How a sweep runs and what it needs; bytes are of one device, read off the compiled program."""
 
     heads: int
-    group: int  # heads at a time
+    group: int  # heads that a device updates at a time; 1: one after the other, without vmap
     placement: str  # what the devices share out: heads, rows (of the batch), or nothing
-    devices: int
+    devices: int  # that share out heads or rows
     batch_bytes: int  # features and targets of a step
     state_bytes: int  # parameters and moments of all heads
     working_bytes: int  # gradients and activations of a group
     budget: int  # 0: not known
     timing: Timing | None = None  # where the strategy was measured
+
+    @property
+    def together(self) -> int:
+        """G: heads that all devices update at a time, copies included."""
+        return self.group * self.devices if self.placement == "heads" else self.group
+
+    @property
+    def groups(self) -> int:
+        """How many groups make a step of all heads."""
+        return -(-self.heads // self.together)
+
+    @property
+    def places(self) -> np.ndarray:
+        """The head that stands at each place of the groups; places beyond the last head hold copies."""
+        return np.arange(self.groups * self.together) % self.heads
 
     @property
     def total_bytes(self) -> int:
@@ -115,15 +136,17 @@ class Plan:
     @property
     def head_bytes(self) -> int:
         """Bytes that a head takes while its group is at work, wherever it lies."""
-        share = self.devices if self.placement == "heads" else 1
-        return self.state_bytes * share // self.heads + self.working_bytes * share // self.group
+        return self.state_bytes // (self.groups * self.group) + self.working_bytes // self.group
 
     def text(self) -> str:
         """The plan in a few lines, for a log."""
-        how = "one after the other" if self.group == 1 else f"{self.group} at a time"
+        how = "one after the other" if self.together == 1 else f"{self.together} at a time"
+        copies = len(self.places) - self.heads
+        filled = f", {copies} copies filling up the last places" if copies else ""
+        each = f", {self.group} a device" if self.placement == "heads" else ""
         limit = f" of {_mib(self.budget)}" if self.budget else ""
         lines = [
-            f"{self.heads} heads, {how}; devices: {self.devices}, sharing out {self.placement}",
+            f"{self.heads} heads, {how}{filled}; devices: {self.devices}, sharing out {self.placement}{each}",
             f"memory a device: {_mib(self.total_bytes)}{limit} = features {_mib(self.batch_bytes)} + parameters and "
             f"moments {_mib(self.state_bytes)} + gradients and activations {_mib(self.working_bytes)}; "
             f"a head at work takes {_mib(self.head_bytes)}",
@@ -143,14 +166,27 @@ class Program:
     state: NamedSharding
     batch: Batch  # of NamedSharding
 
-    @property
-    def group(self) -> int:
-        """G."""
-        return self.plan.group
+
+Grouping = tuple[str, int]  # (what the devices share out, heads that a device updates at a time), as in Plan
 
 
-def compile_group(work: Work, group: int) -> Program:
-    """Compiles the step of `group` heads; of one, without `vmap`: the plain loop is what it is compared with."""
+def groupings(work: Work) -> list[Grouping]:
+    """Ways to divide a step, most wanted first.
+
+    Every device gets the same number of heads; fewer heads than devices share out the rows of a batch instead, where
+    those divide. Rows are also what is left where a device has no room for one head with all of them.
+    """
+    parts, rows = work.layout.batch_parts, work.shapes.mask.shape[0]
+    if parts == 1:
+        return [("nothing", group) for group in _divisors(work.heads)]
+    by_rows = [("rows", group) for group in _divisors(work.heads) if group < parts and rows % parts == 0]
+    if work.heads < parts and by_rows:
+        return by_rows
+    return [("heads", group) for group in _divisors(-(-work.heads // parts))] + by_rows
+
+
+def compile_group(work: Work, placement: str, group: int) -> Program:
+    """Compiles the step of a group; one head a device goes without `vmap`, the plain loop to compare with."""
 
     def one(state: HeadState, point_2: jax.Array, batch: Batch) -> tuple[HeadState, jax.Array]:
         return head_step(work.head, work.objective, work.steps, state, point_2, batch)
@@ -161,40 +197,47 @@ def compile_group(work: Work, group: int) -> Program:
         alone = one(jax.tree.map(lambda x: x[0], state), point_Gx2[0], batch)
         return jax.tree.map(lambda x: x[None], alone)  # type: ignore[no-any-return]
 
-    placement = _placement(work, group)
-    whole = work.layout.replicated
-    # The leading axis of the state, heads, goes where the rows of a batch would.
-    state = work.layout.batch if placement == "heads" else whole
+    whole, state = work.layout.replicated, work.layout.replicated
+    if placement == "heads":  # their axis goes where the rows of a batch would; each device runs on its own
+        state = work.layout.batch
+        run = work.layout.per_shard(run, (("batch",), ("batch",), ()), ("batch",))
     batch = _batch_shardings(work, placement)
-    shapes = jax.eval_shape(lambda: work.fresh(group))
-    points = jax.ShapeDtypeStruct((group, 2), jnp.result_type(float))
-    jitted = jax.jit(run, in_shardings=(state, whole, batch), out_shardings=(state, whole), donate_argnums=0)
+    plan = Plan(work.heads, group, placement, work.layout.batch_parts, 0, 0, 0, work.budget)
+    shapes = jax.eval_shape(lambda: work.fresh(plan.together))
+    points = jax.ShapeDtypeStruct((plan.together, 2), jnp.result_type(float))
+    jitted = jax.jit(run, in_shardings=(state, state, batch), out_shardings=(state, whole), donate_argnums=0)
     compiled = jitted.lower(shapes, points, work.shapes).compile()
     memory = compiled.memory_analysis()  # some platforms do not tell
-    plan = Plan(
-        heads=work.heads,
-        group=group,
-        placement=placement,
-        devices=work.layout.mesh.size,
+    plan = dataclasses.replace(
+        plan,
         batch_bytes=sum(_bytes_here(field, s) for field, s in zip(work.shapes, batch, strict=True)),
-        state_bytes=_bytes_here(shapes, state) * (work.heads // group),
+        state_bytes=_bytes_here(shapes, state) * plan.groups,
         working_bytes=int(memory.temp_size_in_bytes) if memory else 0,
-        budget=work.budget,
     )
     return Program(compiled, plan, state, batch)
 
 
-def largest_group(work: Work) -> Program:
-    """The step of as many heads as divide the sweep evenly and fit the budget."""
-    group = work.heads
-    while True:
-        program = compile_group(work, group)
+def fitting(work: Work, wanted: list[Grouping]) -> Program:
+    """The first that fits the budget. Raises ValueError where none does."""
+    program, likely = None, math.inf
+    for placement, group in wanted:
+        if program and placement == program.plan.placement and group > max(likely, 1):
+            continue
+        try:
+            program = compile_group(work, placement, group)
+        except jax.errors.JaxRuntimeError as error:  # a TPU's compiler refuses what does not fit
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            if (placement, group) == wanted[-1]:
+                raise ValueError(f"{work.heads} heads do not fit the devices ({error}). {ADVICE}") from error
+            continue
         plan = program.plan
-        if group == 1 or not plan.budget or plan.total_bytes <= plan.budget:
-            return checked(program)
+        if not plan.budget or plan.total_bytes <= plan.budget:
+            break
         room = plan.budget - plan.batch_bytes - plan.state_bytes
         likely = group * room / max(plan.working_bytes, 1)  # temporaries grow with the heads of a group
-        group = max(g for g in range(1, group) if work.heads % g == 0 and (g <= likely or g == 1))
+    assert program is not None, "there is always a way"
+    return checked(program)
 
 
 def checked(program: Program) -> Program:
@@ -202,17 +245,16 @@ def checked(program: Program) -> Program:
     plan = program.plan
     if plan.budget and plan.total_bytes > plan.budget:
         raise ValueError(
-            f"{plan.heads} heads, {plan.group} at a time, need {_mib(plan.total_bytes)} a device, but "
+            f"{plan.heads} heads, {plan.together} at a time, need {_mib(plan.total_bytes)} a device, but "
             f"{_mib(plan.budget)} are there: features {_mib(plan.batch_bytes)}, parameters and moments "
-            f"{_mib(plan.state_bytes)}, gradients and activations {_mib(plan.working_bytes)}. Use a smaller batch or "
-            "fewer heads (sweep.grid), or raise sweep.budget."
+            f"{_mib(plan.state_bytes)}, gradients and activations {_mib(plan.working_bytes)}. {ADVICE}"
         )
     return program
 
 
 def faster(work: Work, vmap: Program, loop: Program, batch: Batch) -> Program:
     """Times both in turns, on states of their own, and returns the faster with the timing in its plan."""
-    together, alone = _clock(work, vmap, 1, batch), _clock(work, loop, min(HEADS_TIMED, work.heads), batch)
+    together, alone = _clock(work, vmap, 1, batch), _clock(work, loop, min(HEADS_TIMED, loop.plan.groups), batch)
     pairs = [(together(), alone()) for _ in range(ROUNDS)]
     timing = Timing(*(statistics.median(column) for column in zip(*pairs, strict=True)))
     chosen = vmap if timing.vmap_s <= timing.loop_s else loop
@@ -228,9 +270,9 @@ def free_bytes(device: Any) -> int:
 
 def _clock(work: Work, program: Program, calls: int, batch: Batch) -> Callable[[], float]:
     """A function that runs a group's step `calls` times and returns the seconds that all heads would take."""
-    placed = jax.device_put(batch, program.batch)
-    points = work.points_Hx2[: program.group].astype(jnp.result_type(float))
-    state = jax.jit(lambda: work.fresh(program.group), out_shardings=program.state)()
+    placed, plan = jax.device_put(batch, program.batch), program.plan
+    points = work.points_Hx2[plan.places[: plan.together]].astype(jnp.result_type(float))
+    state = jax.jit(lambda: work.fresh(plan.together), out_shardings=program.state)()
     state, _ = jax.block_until_ready(program.run(state, points, placed))  # the first call is slower
 
     def seconds() -> float:
@@ -239,19 +281,14 @@ def _clock(work: Work, program: Program, calls: int, batch: Batch) -> Callable[[
         for _ in range(calls):
             state, _ = program.run(state, points, placed)
         jax.block_until_ready(state)
-        return (time.perf_counter() - start) / calls * (work.heads / program.group)
+        return (time.perf_counter() - start) / calls * plan.groups
 
     return seconds
 
 
-def _placement(work: Work, group: int) -> str:
-    """Heads over the devices where they divide evenly, otherwise rows of the batch, otherwise all on each."""
-    parts = work.layout.batch_parts
-    if parts == 1:
-        return "nothing"
-    if group % parts == 0:
-        return "heads"
-    return "rows" if work.shapes.mask.shape[0] % parts == 0 else "nothing"
+def _divisors(count: int) -> list[int]:
+    """From the largest to 1."""
+    return [group for group in range(count, 0, -1) if count % group == 0]
 
 
 def _batch_shardings(work: Work, placement: str) -> Batch:

@@ -19,7 +19,7 @@ from tests.benchmarks.simulated import make
 SMALL = EvaluateConfig(
     DataConfig(benchmark="cholec80", frames=2, size=16),
     ProbeSettings(head="linear", depth=1, heads=3, width=8),
-    SweepConfig((3e-2, 1e-2), (0.01,), epochs=2, batch=8, save_every=1),
+    SweepConfig((3e-2, 1e-2), (0.01,), epochs=2, batch=8, strategy="vmap", save_every=1),
     CacheConfig(batch=8),
     ReportConfig(resamples=20),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from surgmotion_jax import config as door
@@ -16,9 +17,10 @@ from surgmotion_jax.evaluate.config import (
     ReportConfig,
     SweepConfig,
 )
-from surgmotion_jax.evaluate.heads_of_tasks import check_head, head_for
-from surgmotion_jax.evaluate.targets import segmentation
+from surgmotion_jax.evaluate.heads_of_tasks import check_head, check_platform, head_for
+from surgmotion_jax.evaluate.targets import regression, segmentation
 from tests.evaluate.evaluations import SMALL, changed
+from tests.evaluate.head_speed import quick
 
 
 @pytest.mark.parametrize(
@@ -37,12 +39,22 @@ from tests.evaluate.evaluations import SMALL, changed
         (ProbeSettings, "depth", 0, "probe.depth is 0"),
         (ProbeSettings, "stride", 0, "probe.stride is 0"),
         (ProbeSettings, "neighbours", (0,), "probe.neighbours is"),
+        (ProbeSettings, "attention", "flash", "probe.attention is 'flash'"),
+        (
+            ProbeSettings,
+            "attention",
+            "cudnn",
+            "probe.attention is 'cudnn', .* bfloat16 only, but probe.dtype is 'float32'",
+        ),
+        (ProbeSettings, "remat", "some", "probe.remat is 'some'"),
+        (ProbeSettings, "dtype", "float16", "probe.dtype is 'float16'"),
         (SweepConfig, "learning_rates", (), "learning_rates is"),
         (SweepConfig, "weight_decays", (-1.0,), "weight_decays is"),
         (SweepConfig, "class_weights", "some", "sweep.class_weights is 'some'"),
         (SweepConfig, "strategy", "fast", "sweep.strategy is 'fast'"),
         (SweepConfig, "batch", 0, "sweep.batch is 0"),
-        (SweepConfig, "memory_gb", 0.0, "sweep.memory_gb is 0.0"),
+        (SweepConfig, "memory_gb", -1.0, "sweep.memory_gb is -1.0"),
+        (SweepConfig, "memory_gb", float("inf"), "sweep.memory_gb is inf"),
         (CacheConfig, "kind", "all", "cache.kind is 'all'"),
         (CacheConfig, "dtype", "int8", "cache.dtype is 'int8'"),
         (ReportConfig, "method", "t", "report.method is 't'"),
@@ -77,6 +89,9 @@ def test_every_benchmark_has_a_config_of_its_name_that_fits_its_family():
             if argument:
                 assert (config.data.size, config.data.train_windows, len(config.sweep.grid.points)) == (64, 600, 4)
                 assert config.data.frames <= 16
+            dense = catalogue.get(config.data.benchmark).family in ("segmentation", "depth")
+            strategy, remat = (("loop" if dense else "vmap"), "none") if argument else ("auto", "full")
+            assert (config.sweep.strategy, config.probe.remat, config.sweep.memory_gb) == (strategy, remat, 0)
     with pytest.raises(ValueError, match="argument of an evaluation config"):
         door.load_config("evaluate/cholec80:tiny")
 
@@ -84,6 +99,47 @@ def test_every_benchmark_has_a_config_of_its_name_that_fits_its_family():
 def test_a_head_of_another_family_is_refused():
     with pytest.raises(ValueError, match=r"probe.head is dense, but the benchmark's family is workflow"):
         check_head("workflow", "dense")
+
+
+def test_the_heads_of_a_large_encoder_are_not_beyond_the_limit_of_a_full_size_config():
+    """Twenty heads of depth 4 on tokens of 1,024: parameters and moments alone are 11.8 GB."""
+    config = door.build(EvaluateConfig, door.load_config("evaluate/cholec80"))
+    head = head_for(config, regression([1.0, 2.0]), (32 * 16 * 16, 1024))
+    floats = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(head.init, jax.random.key(0))))
+    needed = 4 * 3 * floats * len(config.sweep.grid.points)
+    assert needed == pytest.approx(11.8e9, rel=0.01)
+    assert needed < (1e9 * config.sweep.memory_gb or 80e9)
+
+
+def test_a_kernel_that_these_devices_lack_is_refused():
+    config = EvaluateConfig(probe=ProbeSettings(attention="cudnn", dtype="bfloat16"))
+    with pytest.raises(ValueError, match=r"probe.attention is 'cudnn', which needs a GPU, but the devices are 'cpu'"):
+        head_for(config, regression([1.0, 2.0]), (6, 12))
+    check_platform("cudnn", "gpu"), check_platform("splash", "tpu"), check_platform("xla", "cpu")
+
+
+@pytest.mark.parametrize("head", ["attentive", "dense", "temporal"])
+def test_a_head_computes_in_the_type_that_is_asked_for(head):
+    shape = (2, 1, 4, 4, 12) if head == "dense" else (6, 12)
+    goal = segmentation() if head == "dense" else regression([1.0, 2.0])
+    for dtype in ("float32", "bfloat16"):
+        config = EvaluateConfig(DataConfig(size=64), ProbeSettings(head, depth=2, heads=3, width=4, dtype=dtype))
+        assert head_for(config, goal, shape).config.dtype == dtype
+
+
+def test_what_a_block_does_not_keep_is_computed_again_and_changes_no_gradient():
+    tokens = jax.random.normal(jax.random.key(0), (2, 6, 12))
+    found, steps = {}, {}
+    for remat in ("none", "full"):
+        config = EvaluateConfig(probe=ProbeSettings(depth=2, heads=3, remat=remat))
+        head = quick(head_for(config, regression([1.0, 2.0]), (6, 12)))
+        params = head.init(jax.random.key(1))
+        gradient = jax.grad(lambda p, head=head: jnp.square(head.apply(p, tokens, None)).sum())
+        found[remat], steps[remat] = jax.jit(gradient)(params), str(jax.make_jaxpr(gradient)(params))
+    assert ["remat" in steps[name] or "checkpoint" in steps[name] for name in found] == [False, True]
+    assert steps["full"].count("dot_general") > steps["none"].count("dot_general")
+    for leaf, wanted in zip(jax.tree.leaves(found["full"]), jax.tree.leaves(found["none"]), strict=True):
+        np.testing.assert_allclose(leaf, wanted, rtol=0, atol=1e-6 * max(1.0, float(jnp.abs(wanted).max())))
 
 
 @pytest.mark.parametrize(("stride", "doublings"), [(1, 4), (2, 3), (4, 2), (64, 1)])

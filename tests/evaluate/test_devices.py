@@ -12,7 +12,8 @@ import pytest
 
 from surgmotion_jax.evaluate.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.results import read_predictions
-from surgmotion_jax.evaluate.run import Source, evaluate
+from surgmotion_jax.evaluate.run import evaluate
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.benchmarks.simulated import make
@@ -81,7 +82,7 @@ def run(config, source: Source, root: Path, folder: Path, wanted: str) -> Path:
     ("name", "head", "batch", "sweep", "shared"),
     [
         ("cholec80", "linear", 16, EIGHT_HEADS, "devices: 8, sharing out heads"),
-        pytest.param("cholect50", "linear", 5, {"batch": 5}, "devices: 8, sharing out nothing", marks=pytest.mark.slow),
+        pytest.param("cholect50", "linear", 5, {"batch": 5}, "devices: 8, sharing out heads", marks=pytest.mark.slow),
         pytest.param("cholec80", "attentive", 5, {}, "devices: 8, sharing out rows", marks=pytest.mark.slow),
         pytest.param(
             "c3vd", "dense", 5, {"learning_rates": (3e-3, 1e-3)}, "devices: 8, sharing out rows", marks=pytest.mark.slow

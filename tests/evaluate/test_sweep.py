@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import time
 import types
 
 import jax
@@ -14,18 +13,21 @@ import numpy as np
 import optax
 import pytest
 
-from surgmotion_jax.evaluate import sweep_program, targets
+from surgmotion_jax.evaluate import predictors, sweep_program, targets
 from surgmotion_jax.evaluate.adamw import cosine
 from surgmotion_jax.evaluate.heads import LinearConfig, make_head
+from surgmotion_jax.evaluate.predictors import HeadPredictor
 from surgmotion_jax.evaluate.sweep import Batch, Grid, Sweep, SweepSettings
 from surgmotion_jax.evaluate.sweep_program import HeadState
 from surgmotion_jax.models import attention, config, probe, transformer
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+from tests.evaluate.head_speed import Ours, TorchLoop, features_of, quick, timed_in_turns
 
 CLASSES = ("cut", "clip", "clean")
 TWO_BY_TWO = Grid((1e-2, 1e-3), (0.01, 0.8))
+TWENTY = Grid((1e-2, 5e-3, 3e-3, 2e-3, 1e-3), (0.0, 0.1, 0.2, 0.3))
 EIGHT = Grid((1e-2, 1e-3), (0.0, 0.1, 0.2, 0.3))
 ATTENTIVE = ProbeConfig(width=12, outputs=3, depth=2, heads=2, mlp=16)
 
@@ -55,18 +57,6 @@ def linear_sweep(count=1, grid=TWO_BY_TWO, **settings):
     """Prepared, and shared by the tests: a sweep holds programs, no heads."""
     sweep = bare_sweep(count, grid, **settings)
     return sweep, sweep.prepare(batch_of())
-
-
-def quick(head):
-    """The head with all its parameters drawn by one call: a tenth of the compilation."""
-    leaves, tree = jax.tree.flatten(jax.eval_shape(head.init, jax.random.key(0)))
-    ends = np.cumsum([leaf.size for leaf in leaves])
-
-    def init(key):
-        parts = jnp.split(jax.random.normal(key, (ends[-1],), leaves[0].dtype) / 5, ends[:-1])
-        return tree.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
-
-    return dataclasses.replace(head, init=init)
 
 
 def trained(sweep, steps=4, batch=batch_of):
@@ -174,10 +164,10 @@ def test_first_gradients_equal_in_float32():
 
 
 def test_heads_begin_with_the_same_parameters_which_the_seed_decides():
-    sweep, _ = linear_sweep()
-    other = copy.copy(sweep)
-    other.settings = dataclasses.replace(sweep.settings, seed=1)
-    first, second = (s.stacked(s.init()).params["kernel"] for s in (sweep, other))
+    one, _ = linear_sweep()
+    other = copy.copy(one)
+    other.settings = dataclasses.replace(one.settings, seed=1)
+    first, second = (s.stacked(s.init()).params["kernel"] for s in (one, other))
     assert np.ptp(first, axis=0).max() == 0
     assert np.abs(first - second).max() > 0
 
@@ -213,23 +203,68 @@ def test_masked_rows_have_no_influence():
 
 
 @pytest.mark.parametrize(
-    ("grid", "placement"), [(Grid((1e-2, 1e-3), (0.0, 0.1, 0.2, 0.3)), "heads"), (TWO_BY_TWO, "rows")], ids=str
+    ("grid", "count", "strategy", "placement", "share", "groups"),
+    [
+        (EIGHT, 8, "vmap", "heads", 1, 1),
+        (TWENTY, 8, "vmap", "heads", 3, 1),
+        (TWENTY, 8, "loop", "heads", 1, 3),
+        (TWO_BY_TWO, 8, "vmap", "rows", 4, 1),
+        (Grid((1e-2, 1e-3), (0.01,)), 3, "vmap", "heads", 1, 1),  # 8 rows do not divide by 3 either
+    ],
+    ids=["even", "twenty", "twenty-loop", "rows", "two-on-three"],
 )
-def test_eight_devices_equal_one(grid, placement):
-    (one, _), (eight, plan) = linear_sweep(1, grid), linear_sweep(8, grid)
-    (wanted, wanted_losses, _), (found, losses, groups) = trained(one), trained(eight)
-    assert plan.placement == placement
-    kernel = groups[0].params["kernel"]
-    assert len(kernel.sharding.device_set) == 8
-    assert kernel.addressable_shards[0].data.shape[0] == (1 if placement == "heads" else 4)
+def test_many_devices_equal_one(grid, count, strategy, placement, share, groups):
+    """Heads are shared out, with copies where they do not divide; of the copies nothing is seen."""
+    (one, _), (many, plan) = linear_sweep(1, grid), linear_sweep(count, grid, strategy=strategy)
+    (wanted, wanted_losses, _), (found, losses, state) = trained(one), trained(many)
+    assert (plan.placement, plan.group, plan.groups, len(state)) == (placement, share, groups, groups)
+    kernel = state[0].params["kernel"]
+    assert len(kernel.sharding.device_set) == count
+    assert kernel.addressable_shards[0].data.shape[0] == share
+    assert losses.shape == (4, len(grid.points))
     np.testing.assert_allclose(losses, wanted_losses, rtol=0, atol=1e-6)
     for name, leaf in paths(found).items():
         np.testing.assert_allclose(leaf, paths(wanted)[name], rtol=0, atol=1e-6, err_msg=name)
+    last = len(grid.points) - 1
+    np.testing.assert_array_equal(many.params_of(state, last)["kernel"], found.params["kernel"][last])
     for rows in (8, 5):
         batch = batch_of(rows)
-        outputs = eight.outputs(groups, batch.features, batch.valid)
+        outputs = many.outputs(state, batch.features, batch.valid)
         alone = one.outputs(one.grouped(found), batch.features, batch.valid)
         np.testing.assert_allclose(outputs, alone, rtol=0, atol=1e-6)
+
+
+def test_devices_that_share_out_heads_do_not_repeat_them():
+    """20 heads on 8 devices: each works on 3, so none needs memory for more."""
+    (_, one), (_, eight) = linear_sweep(1, TWENTY), linear_sweep(8, TWENTY)
+    assert (len(eight.places), eight.together, sorted(set(eight.places))) == (24, 24, list(range(20)))
+    assert eight.state_bytes * 20 == one.state_bytes * 3
+    assert eight.working_bytes < 0.5 * one.working_bytes
+
+
+def test_a_state_saved_on_one_device_goes_on_on_eight():
+    whole, losses, _ = trained(linear_sweep(1, TWENTY)[0], steps=4)
+    half, _, _ = trained(linear_sweep(1, TWENTY)[0], steps=2)
+    eight, _ = linear_sweep(8, TWENTY)
+    later = []
+    batches = [batch_of(seed=i) for i in (2, 3)]
+    groups = eight.train(eight.grouped(half), batches, lambda n, loss_H: later.append(loss_H))
+    np.testing.assert_allclose(later, losses[2:], rtol=0, atol=1e-6)
+    found = eight.stacked(groups)
+    assert len(found.step) == 20
+    for name, leaf in paths(found).items():
+        np.testing.assert_allclose(leaf, paths(whole)[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_rows_are_shared_out_where_a_device_has_no_room_for_a_head_with_all_of_them():
+    work = types.SimpleNamespace
+    mask = work(shape=(16,))
+    made = functools.partial(work, shapes=work(mask=mask), layout=work(batch_parts=8))
+    heads = [("heads", 3), ("heads", 1)]
+    assert sweep_program.groupings(made(heads=20)) == [*heads, ("rows", 5), ("rows", 4), ("rows", 2), ("rows", 1)]
+    mask.shape = (4,)
+    assert sweep_program.groupings(made(heads=20)) == heads
+    assert sweep_program.groupings(made(heads=7)) == [("heads", 1)]
 
 
 def test_a_state_saved_in_one_grouping_goes_on_in_another():
@@ -260,23 +295,63 @@ def test_groups_are_as_large_as_the_memory_allows():
     between = bare_sweep(budget=whole.total_bytes - 1).prepare(batch_of())
     assert between.group == 2
     assert between.total_bytes <= between.budget
-    with pytest.raises(ValueError, match=r"4 heads, 1 at a time, need .* a device, but .* are there: features"):
+    refused = r"4 heads, 1 at a time, need .* a device, but .* are there: features .* Lower sweep.batch, give fewer "
+    fields = r"sweep.learning_rates or sweep.weight_decays, .*probe.remat=full.*raise sweep.memory_gb"
+    with pytest.raises(ValueError, match=refused + fields):
         bare_sweep(strategy="loop", budget=alone.total_bytes - 1).prepare(batch_of())
 
 
 def test_the_plan_says_what_it_will_do():
-    plan = sweep_program.Plan(20, 5, "heads", 5, 2**30, 2**31, 3 * 2**30, 2**33, sweep_program.Timing(1.0, 4.0))
+    plan = sweep_program.Plan(20, 1, "heads", 5, 2**30, 2**31, 3 * 2**30, 2**33, sweep_program.Timing(1.0, 4.0))
     assert plan.head_bytes == 2**31 // 4 + 3 * 2**30
     text = plan.text()
-    assert "20 heads, 5 at a time; devices: 5, sharing out heads" in text
+    assert "20 heads, 5 at a time; devices: 5, sharing out heads, 1 a device" in text
     assert "6.00 GiB of 8.00 GiB = features 1.00 GiB + parameters and moments 2.00 GiB" in text
     assert "vmap 1 s, loop 4 s (0.25)" in text
+    filled = dataclasses.replace(plan, group=3, devices=8).text()
+    wanted = "20 heads, 24 at a time, 4 copies filling up the last places; devices: 8, sharing out heads, 3 a device"
+    assert wanted in filled
+    alone = dataclasses.replace(plan, placement="nothing", devices=1).text()
+    assert "20 heads, one after the other; devices: 1, sharing out nothing\n" in alone
+
+
+def test_what_is_free_on_the_device_is_the_limit_where_none_is_given(monkeypatch):
+    needed = linear_sweep()[1].total_bytes
+    monkeypatch.setattr("surgmotion_jax.evaluate.sweep.free_bytes", lambda device: needed - 1)
+    assert bare_sweep().prepare(batch_of()).budget == needed - 1
+    assert bare_sweep(budget=2 * needed).prepare(batch_of()).budget == 2 * needed
+
+
+@pytest.mark.parametrize(("most", "group"), [(2, 2), (0, None)])
+def test_a_compiler_that_refuses_a_large_group_is_given_a_smaller_one(monkeypatch, most, group):
+    compiled = sweep_program.compile_group
+
+    def compile_group(work, placement, group):
+        if group > most:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm")
+        return compiled(work, placement, group)
+
+    monkeypatch.setattr(sweep_program, "compile_group", compile_group)
+    if group:
+        assert bare_sweep().prepare(batch_of()).group == group
+        return
+    with pytest.raises(ValueError, match=r"4 heads do not fit the devices \(RESOURCE_EXHAUSTED.*Lower sweep.batch"):
+        bare_sweep().prepare(batch_of())
+
+
+def test_a_tenth_of_a_device_is_kept_free():
+    def device(stats):
+        return types.SimpleNamespace(memory_stats=lambda: stats)
+
+    assert sweep_program.free_bytes(device({"bytes_limit": 1000, "bytes_in_use": 300})) == 600
+    assert sweep_program.free_bytes(device({"bytes_limit": 1000, "bytes_in_use": 950})) == 1
+    assert sweep_program.free_bytes(device(None)) == 0
 
 
 @pytest.mark.parametrize(("vmap_s", "loop_s", "group"), [(1.0, 2.0, 4), (2.0, 1.0, 1)])
 def test_auto_takes_the_faster(monkeypatch, vmap_s, loop_s, group):
     def clock(work, program, calls, batch):
-        return lambda: vmap_s if program.group > 1 else loop_s
+        return lambda: vmap_s if program.plan.group > 1 else loop_s
 
     monkeypatch.setattr(sweep_program, "_clock", clock)
     vmap, loop = (sweep._ready() for sweep in (linear_sweep()[0], linear_sweep(strategy="loop")[0]))
@@ -294,45 +369,38 @@ def test_measuring_leaves_no_trace():
     np.testing.assert_allclose(losses, wanted_losses, rtol=0, atol=1e-6)
 
 
-def stepping(head, strategy, batch):
-    """(group of the plan, a function that takes a step of all heads and returns its seconds), compiled anew."""
-    sweep = Sweep(head, objective(), SweepSettings(1000, EIGHT, strategy=strategy), devices(1))
-    group = sweep.prepare(batch).group
-    groups = sweep.init()
-
-    def seconds():
-        nonlocal groups
-        start = time.perf_counter()
-        groups, _ = sweep.step(groups, batch)
-        jax.block_until_ready(groups)
-        return time.perf_counter() - start
-
-    seconds()  # the first call is slower
-    return group, seconds
-
-
-def timed_in_turns(clocks, rounds):
-    """Quartiles [3] of the seconds of each clock; who comes first changes from round to round."""
-    found, names = {name: [] for name in clocks}, list(clocks)
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            found[name].append(clocks[name]())
-    return {name: np.percentile(seconds, (25, 50, 75)) for name, seconds in found.items()}
-
-
 def choice_against_loop(rows, tokens, width, layers, rounds):
     """(what auto chose, quartiles of that choice, of the loop and of vmap, each built anew) for attentive heads."""
-    head = quick(make_head("attentive", ProbeConfig(width, 3, depth=layers, heads=3)))
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(rows, tokens, width)).astype(np.float32)
-    batch = Batch(features, rng.integers(0, 3, rows), np.ones(rows, bool))
-    chosen = "loop" if stepping(head, "auto", batch)[0] == 1 else "vmap"
-    clocks = {}
-    for name, strategy in (("chosen", chosen), ("loop", "loop"), ("vmap", "vmap")):
-        group, clocks[name] = stepping(head, strategy, batch)
-        assert group == (1 if strategy == "loop" else len(EIGHT.points))
+    config, batch = ProbeConfig(width, 3, depth=layers, heads=3), features_of(rows, tokens, width)
+    chosen = "loop" if Ours(config, EIGHT, batch, "auto").group == 1 else "vmap"
+    clocks = {
+        name: Ours(config, EIGHT, batch, strategy)
+        for name, strategy in (("chosen", chosen), ("loop", "loop"), ("vmap", "vmap"))
+    }
+    for name, clock in clocks.items():
+        clock()  # the first step is slower
+        assert clock.group == (1 if name == "loop" or (name, chosen) == ("chosen", "loop") else len(EIGHT.points))
     return chosen, timed_in_turns(clocks, rounds)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_auto_measures_groups_with_copies_too(count):
+    _, plan = linear_sweep(count, TWENTY, strategy="auto")
+    assert min(plan.timing) > 0
+    ways = {1: {(20, 1), (1, 20)}, 8: {(3, 1), (1, 3)}}
+    assert (plan.group, plan.groups) in ways[count]
+
+
+@pytest.mark.oracle
+def test_a_loop_of_pytorch_trains_the_same_heads():
+    """Three steps: rates, decays and schedules of eight heads included."""
+    config, batch = ProbeConfig(24, 3, depth=3, heads=2, norm_eps=1e-6), features_of(4, 6, 24)
+    ours = Ours(config, EIGHT, batch, "vmap")
+    peer = TorchLoop(config, ours.params(), EIGHT, batch)
+    for _ in range(3):
+        ours(), peer()
+        np.testing.assert_allclose(ours.losses, peer.losses, rtol=0, atol=1e-4)
+    assert np.ptp(ours.losses) > 1e-2, "the heads must have become different, or this test shows little"
 
 
 @pytest.mark.slow
@@ -348,18 +416,45 @@ def test_the_measured_choice_is_not_slower_than_the_loop(shape, capsys):
     assert median["chosen"] <= 1.05 * median["loop"]
 
 
+# ---- what predicts ----
+
+
+def test_a_predictor_keeps_its_parameters_on_the_device():
+    trainer, _ = linear_sweep()
+    params, batch = trained(trainer)[0].params, batch_of()
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
+    predictor = HeadPredictor(trainer.head, trainer.objective, params, ["a", "b", "c", "d"])
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(predictor._params))
+    wanted = trainer.objective.predict(trainer.outputs(trainer.grouped(trained(trainer)[0]), batch.features))
+    np.testing.assert_allclose(predictor(batch.features), wanted, rtol=0, atol=1e-6)
+
+
+def test_many_tokens_are_scored_a_few_moments_at_a_time(monkeypatch):
+    head = quick(make_head("attentive", ATTENTIVE))
+    params, rows = jax.vmap(head.init)(jax.random.split(jax.random.key(0), 2)), batch_of(5).features
+    whole = HeadPredictor(head, objective(), params, ["a", "b"])(rows)
+    monkeypatch.setattr(predictors, "MOST_WEIGHTS", 2 * ATTENTIVE.heads * 5**2)
+    assert predictors.rows_at_a_time(head, rows.shape) == 2
+    np.testing.assert_allclose(HeadPredictor(head, objective(), params, ["a", "b"])(rows), whole, rtol=0, atol=1e-6)
+    assert whole.shape[:2] == (2, 5)
+    monkeypatch.undo()
+    large = make_head("attentive", ProbeConfig(1024, 3))
+    assert predictors.rows_at_a_time(large, (8, 8192, 1024)) == 4
+    assert predictors.rows_at_a_time(large, (8, 2048, 1024)) >= 8
+
+
 # ---- what does not fit ----
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Grid((1e-3, 1e-3)), r"sweep.grid.learning_rates is \(0.001, 0.001\); give one or more distinct"),
+        (lambda: Grid((1e-3, 1e-3)), r"sweep.learning_rates is \(0.001, 0.001\); give one or more distinct"),
         (lambda: Grid((0.0,)), r"at a rate of 0 nothing is learnt"),
-        (lambda: Grid(weight_decays=(-0.1,)), r"sweep.grid.weight_decays is \(-0.1,\)"),
+        (lambda: Grid(weight_decays=(-0.1,)), r"sweep.weight_decays is \(-0.1,\)"),
         (lambda: SweepSettings(0), r"sweep.steps is 0; it must be at least 1"),
         (lambda: SweepSettings(1, strategy="map"), r"sweep.strategy is 'map'.* Did you mean 'vmap'"),
-        (lambda: SweepSettings(1, budget=-1), r"sweep.budget is -1"),
+        (lambda: SweepSettings(1, budget=-1), r"sweep.memory_gb is -1e-09"),
         (lambda: bare_sweep().init(), r"call prepare with a batch first"),
     ],
 )
