@@ -258,8 +258,42 @@ def test_avos_splits_go_by_source_video(root):
     refused("avos", root, "a plain name")
 
 
+def test_labels_of_avos_test_segments_change_neither_classes_nor_splits_nor_names(root):
+    make("avos", root, cases=6, seconds=2.0)
+    (root / "classes.csv").unlink(missing_ok=True)
+    before = read("avos", root)
+    table = root / "segments.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    tested = [row for row in rows if row[0] == before.cases["test"][0].group and row[3] != "Others"]
+
+    def relabelled(action, row=tested[0]):
+        text = "\n".join(",".join([*r[:3], action] if r is row else r) for r in rows)
+        table.write_text(text + "\n")
+
+    def ids(contents, split):
+        return [case.id for case in contents.cases[split]]
+
+    other = next(name for name in before.classes["action"] if name != tested[0][3])
+    relabelled(other)
+    found = read("avos", root)
+    assert found.classes == before.classes
+    assert all(ids(found, split) == ids(before, split) for split in before.cases)
+    assert found.classes["action"][found.cases["test"][0].labels["action"][0]] == other
+    relabelled("Others")
+    found = read("avos", root)
+    assert found.classes == before.classes
+    assert ids(found, "test") == ids(before, "test")[1:]
+    assert all(ids(found, split) == ids(before, split) for split in ("train", "val"))
+    relabelled("stapling")
+    refused("avos", root, r"segments.csv:\d+: found action 'stapling'; .*one of cutting, .* list every .*classes.csv")
+    (root / "classes.csv").write_text("action_id,name\n0,stapling\n1,cutting\n2,tying\n3,suturing\n")
+    found = read("avos", root)
+    assert found.classes["action"] == ("stapling", "cutting", "tying", "suturing")
+    assert found.cases["test"][0].labels["action"][0] == 0
+
+
 def test_a_segment_beyond_its_video_is_refused(root):
-    make("avos", root, cases=3, seconds=2.0)
+    make("avos", root, cases=6, seconds=2.0)
     edit(root / "segments.csv", ",2,", ",20,")
     refused("avos", root, r"web0000.mp4: found 2 s of video; the layout asks for frames from 1.2 to 20 s")
 

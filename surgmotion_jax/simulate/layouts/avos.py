@@ -44,6 +44,7 @@ def write_case(case: SimulatedCase, out: Path) -> None:
 def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
     rows = [(case.id, f"{start:g}", f"{end:g}", action) for case in cases for start, end, action in segments(case)]
     write_table(out / "segments.csv", ("video_id", "start", "end", "action"), rows)
+    write_table(out / "classes.csv", ("action_id", "name"), enumerate(ACTIONS))
 
 
 LAYOUT = Layout("avos", SPECIALTY, 5.0, plan, write_case, write_index)
