@@ -3,8 +3,9 @@
 Slides a window over each video, encodes it, and writes one file a video (read it with
 `surgmotion_jax.evaluate.feature_files.read_features`, or an npz with NumPy) with the features, the time of each and
 how they were made. Repeating the command does what is left; other settings need another folder. A video is a file, a
-folder of videos, a folder of frames, a quoted glob, or a CSV (columns path, case, start, end). Exit code 1: some videos
-could not be read; they are listed, and the others are done.
+folder of videos, a folder of frames, a quoted glob, or a CSV (columns path, case, start, end). With --moments=1 windows
+end at every second, the first frame repeated before the start, which is what `surgmotion evaluate --features` scores.
+Exit code 1: some videos could not be read; they are listed, and the others are done.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ def main(argv: Sequence[str]) -> int:
     from surgmotion_jax.evaluate.frozen import load_encoder
     from surgmotion_jax.evaluate.windows import plan_windows
 
-    plan = plan_windows(given.frames, given.fps, stride_s=given.stride, overlap=given.overlap)
-    settings = ExtractSettings(plan, given.size, given.resize, given.pool, given.layers, given.format)
+    ending = given.moments is not None
+    stride_s = 1 / given.moments if ending else given.stride
+    plan = plan_windows(given.frames, given.fps, stride_s=stride_s, overlap=given.overlap)
+    settings = ExtractSettings(plan, given.size, given.resize, given.pool, given.layers, given.format, ending)
     machine = Machine(given.batch, given.threads)
     sources = [SourceConfig(path, folder_fps=given.folder_fps) for path in given.videos]
     files = [file for source in sources for file in expand("videos", source)]
@@ -63,6 +66,7 @@ def read_command_line(argv: Sequence[str]) -> argparse.Namespace:
     p.add_argument("--fps", type=float, default=4.0, help="frames per second within a window (4)")
     p.add_argument("--stride", type=float, metavar="S", help="seconds between window starts (a window's length)")
     p.add_argument("--overlap", type=float, metavar="F", help="or: fraction of a window that the next shares")
+    p.add_argument("--moments", type=float, metavar="R", help="or: windows that end R times a second, for evaluate")
     p.add_argument("--size", type=int, default=256, help="side of the square that the encoder sees, pixels (256)")
     p.add_argument("--resize", default="letterbox", help="letterbox (all of it, black bars), squash, center_crop")
     p.add_argument("--pool", default="mean", help="mean (a vector a window), time (a vector a step), none (all tokens)")
@@ -78,6 +82,11 @@ def read_command_line(argv: Sequence[str]) -> argparse.Namespace:
     given = p.parse_args(argv)
     if not given.pca_seconds > 0:
         raise ValueError(f"--pca-seconds is {given.pca_seconds:g}; it must be above 0")
+    if given.moments is not None:
+        if not 0 < given.moments < float("inf"):
+            raise ValueError(f"--moments is {given.moments:g}; it must be a finite number above 0, such as 1")
+        if given.stride is not None or given.overlap is not None:
+            raise ValueError("--moments says when windows end; --stride and --overlap say when they start: leave these")
     return given
 
 
@@ -94,12 +103,13 @@ def describe(encoder: FrozenEncoder, settings: ExtractSettings, videos: int) -> 
     plan, origin = settings.plan, encoder.origin
     grid = encoder.grid(plan.frames, settings.size, settings.size)
     vectors = {"mean": 1, "time": grid.time, "none": grid.tokens}[settings.pool] * (1 + len(settings.layers))
+    every = f"{'ending ' if settings.ending else ''}every {plan.stride_s:g} s"
     hourly = 3600 / plan.stride_s * vectors * encoder.width * 4 / 1e6
     return (
         f"encoder {origin.name} ({', '.join(origin.weights)}, step {origin.step}, digest {origin.digest[:12]}), width "
         f"{encoder.width}, on {encoder.layout.batch_parts} device(s)\n"
-        f"{videos} video(s); windows of {plan.frames} frames at {plan.fps:g} fps, {plan.span_s:g} s, every "
-        f"{plan.stride_s:g} s; {settings.size} px {settings.resize}; tokens {' x '.join(map(str, grid))}\n"
+        f"{videos} video(s); windows of {plan.frames} frames at {plan.fps:g} fps, {plan.span_s:g} s, {every}; "
+        f"{settings.size} px {settings.resize}; tokens {' x '.join(map(str, grid))}\n"
         f"about {hourly:.3g} MB per hour of video"
     )
 

@@ -1,8 +1,9 @@
 """Features that another encoder computed: a file a case, scored with the same heads and metrics as our own.
 
-`DIR/CASE.npz` (or `.array_record`, as `surgmotion extract` writes it) has `features` [N,D], or [N,K,D] for K tokens,
-and `time` [N], the seconds of the scored moments from the start of the case. In files of `surgmotion extract` the
-time of a window is that of its last frames. Letters: N moments, W rows of a file, K tokens, D width.
+`DIR/CASE.npz` has `features` [N,D], or [N,K,D] for K tokens, and `time` [N], the seconds of the scored moments from the
+start of the case. Files of `surgmotion extract`, of either format, do as well: the time of a window is that of the last
+frame that it shows, counted from the start of the stretch of video that was extracted. Letters: N moments, W rows of a
+file, K tokens, D width.
 """
 
 from __future__ import annotations
@@ -51,15 +52,28 @@ def _aligned(folder: str, case: Case, kind: str) -> np.ndarray:
         raise ValueError(
             f"{where}: features {features_WxKxD.shape}, time {time_W.shape}; give [N,D] or [N,K,D] and [N]"
         )
+    _check_times(where, time_W)
     row_N = np.abs(time_W[None] - case.times_N[:, None]).argmin(1)
     gap_N = np.abs(time_W[row_N] - case.times_N)
     if gap_N.max() > NEAR_S:
         late = float(case.times_N[gap_N.argmax()])
-        raise ValueError(f"{where}: no feature within {NEAR_S:g} s of the scored moment at {late:g} s; compute it")
+        raise ValueError(
+            f"{where}: no feature within {NEAR_S:g} s of the scored moment at {late:g} s; compute it: surgmotion "
+            "extract has windows that end every second from the start of a case on with --moments=1, every half second "
+            "with --moments=2"
+        )
     rows = features_WxKxD[row_N].reshape(len(row_N), -1, features_WxKxD.shape[-1]).astype(np.float32)
     if not np.isfinite(rows).all():
         raise ValueError(f"{where}: features that are not finite; compute them again")
     return rows.mean(1) if kind == "pooled" else rows
+
+
+def _check_times(where: str, time_W: np.ndarray) -> None:
+    """Raises ValueError for a time that is not a number: it would be near no moment, and far from none."""
+    wrong_W = ~np.isfinite(time_W)
+    if wrong_W.any():
+        row = int(wrong_W.argmax())
+        raise ValueError(f"{where}: time of row {row} is {time_W[row]}; give each row's seconds from the case's start")
 
 
 def digest_of_files(folder: str, cases: Sequence[Case], known: dict[str, str]) -> str:
@@ -94,9 +108,19 @@ def _read(folder: str, case: str) -> tuple[str, np.ndarray, np.ndarray]:
         if "metadata" not in arrays:
             if not {"features", "time"} <= arrays.keys():
                 raise ValueError(f"{where}: holds {', '.join(sorted(arrays))}; it must hold features and time")
-            return where, arrays["features"], np.asarray(arrays["time"], np.float64)
+            return where, arrays["features"], _seconds(arrays["time"], where)
     found = read_features(path)
-    return where, found.features, found.time_s[:, -1]
+    try:
+        start_s = float(found.metadata["source"]["start_s"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{where}: its metadata have no source.start_s; extract the features again") from None
+    return where, found.features, found.end_s - start_s
+
+
+def _seconds(time: np.ndarray, where: str) -> np.ndarray:
+    if time.dtype.kind not in "iuf":
+        raise ValueError(f"{where}: time is of type {time.dtype}; give each row's seconds from the case's start")
+    return time.astype(np.float64)
 
 
 def _plain(path: Any) -> dict[str, np.ndarray]:

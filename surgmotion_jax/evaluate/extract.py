@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from surgmotion_jax import storage
+from surgmotion_jax.benchmarks.windows import EPSILON_S
 from surgmotion_jax.checkpoints.manifest import installed_versions
 from surgmotion_jax.data.decode import probe
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo, VideoInfo
@@ -48,6 +50,7 @@ class ExtractSettings:
     pool: str = "mean"  # mean: one vector a window; time: one a token step; none: every token
     layers: tuple[int, ...] = ()  # 0-based blocks whose outputs to keep too, pooled alike
     form: str = "npz"  # file format: npz or array_record
+    ending: bool = False  # windows end at 0, stride_s, ... and repeat the first frame before it; else they start there
 
     def __post_init__(self) -> None:
         one_of("resize", self.resize, RESIZES)
@@ -106,7 +109,7 @@ class _Job:
     name: str
     file: VideoFile
     info: VideoInfo
-    start_W: np.ndarray
+    due_WxT: np.ndarray  # of all its windows
     end_s: float
 
 
@@ -116,6 +119,24 @@ class _Chunk:
 
     job: _Job
     due_WxT: np.ndarray
+
+    @property
+    def shown_WxT(self) -> np.ndarray:
+        """The times to decode."""
+        return np.maximum(windows.shown_times(self.due_WxT, self.job.end_s), self.job.file.start_s)
+
+    @property
+    def real_WxT(self) -> np.ndarray:
+        """Which frames are due within the stretch."""
+        return windows.real_frames(self.due_WxT, self.job.end_s) & self._begun(self.due_WxT)
+
+    def step_valid(self, tubelet: int) -> np.ndarray:
+        """Which token steps repeat no frame, bool [W,t]."""
+        first_Wxt = self.due_WxT[:, :: min(tubelet, self.due_WxT.shape[1])]
+        return windows.step_valid(self.due_WxT, self.job.end_s, tubelet) & self._begun(first_Wxt)
+
+    def _begun(self, due: np.ndarray) -> np.ndarray:
+        return np.asarray(due > self.job.file.start_s - EPSILON_S)
 
 
 def extract(
@@ -170,7 +191,7 @@ class _Run:
             jobs = [found for found in opened if isinstance(found, _Job)]
             chunks = [self._chunks(job) for job in jobs]
             ahead = _Ahead(pool, self._read, itertools.chain.from_iterable(chunks), self._machine.threads + 1)
-            total, before = sum(len(job.start_W) for job in jobs), 0
+            total, before = sum(len(job.due_WxT) for job in jobs), 0
             try:
                 for job, own in zip(jobs, chunks, strict=True):
                     tell = partial(self._tell, job.name, before, total)
@@ -179,7 +200,7 @@ class _Run:
                         written.append(job.name)
                     except UnreadableVideo as error:
                         faults.append(_fault(job.file, error))
-                    before += len(job.start_W)
+                    before += len(job.due_WxT)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         return written, faults
@@ -197,16 +218,15 @@ class _Run:
                 )
         except UnreadableVideo as error:
             return _fault(file, error)
-        return _Job(name, file, info, windows.window_starts(file.start_s, end_s, self._settings.plan), end_s)
+        return _Job(name, file, info, due_times(file.start_s, end_s, self._settings), end_s)
 
     def _chunks(self, job: _Job) -> list[_Chunk]:
-        due_WxT, batch = windows.due_times(job.start_W, self._settings.plan), self._machine.batch
-        return [_Chunk(job, due_WxT[first : first + batch]) for first in range(0, len(due_WxT), batch)]
+        batch = self._machine.batch
+        return [_Chunk(job, job.due_WxT[first : first + batch]) for first in range(0, len(job.due_WxT), batch)]
 
     def _read(self, chunk: _Chunk) -> np.ndarray:
-        shown_WxT = windows.shown_times(chunk.due_WxT, chunk.job.end_s)
-        settings = self._settings
-        return read_windows(chunk.job.info, shown_WxT, settings.size, settings.resize, self._machine.limits)
+        settings, limits = self._settings, self._machine.limits
+        return read_windows(chunk.job.info, chunk.shown_WxT, settings.size, settings.resize, limits)
 
     def _one(self, job: _Job, chunks: Sequence[_Chunk], ahead: _Ahead, tell: Callable[[int, bool], None]) -> None:
         """Writes the files of one video and enters it in the index."""
@@ -218,15 +238,14 @@ class _Run:
                 frame_WxTxSxSx3 = ahead.take(chunk)
                 arrays, tokens_WxtxhxwxD = self._encode(chunk, frame_WxTxSxSx3)
                 writer.add(arrays)
-                if gallery is not None and chunk.due_WxT[0, 0] < job.start_W[0] + self._pca_s:
-                    real_WxT = windows.real_frames(chunk.due_WxT, job.end_s)
-                    gallery.add(chunk.due_WxT, real_WxT, frame_WxTxSxSx3, np.asarray(tokens_WxtxhxwxD))
+                if gallery is not None and chunk.due_WxT[0, 0] < job.due_WxT[0, 0] + self._pca_s:
+                    gallery.add(chunk.due_WxT, chunk.real_WxT, frame_WxTxSxSx3, np.asarray(tokens_WxtxhxwxD))
                 done += len(chunk.due_WxT)
                 tell(done, False)
         paths = [path]
         if gallery is not None:
             paths.append(f"{job.name}{PCA_SUFFIX}")
-            gallery.write(self._out / paths[1], self._pca_s)
+            gallery.write(self._out / paths[1], self._pca_s + job.file.start_s - float(job.due_WxT[0, 0]))
         self._index.add(job.name, job.file, paths, done)
         tell(done, True)
 
@@ -242,8 +261,9 @@ class _Run:
             np.asarray(pooled(tokens, settings.pool))[:count],
             {n: np.asarray(pooled(x, settings.pool))[:count] for n, x in zip(settings.layers, layers, strict=True)},
             chunk.due_WxT[:, 0],
+            chunk.shown_WxT[:, -1],
             windows.step_times(chunk.due_WxT, tubelet),
-            windows.step_valid(chunk.due_WxT, chunk.job.end_s, tubelet),
+            chunk.step_valid(tubelet),
             {},
         )
         return features.to_arrays(), tokens[:count] if self._pca_s else None
@@ -258,6 +278,20 @@ class _Run:
             "settings": self._settings.to_dict(self._encoder),
             "versions": installed_versions(),
         }
+
+
+def due_times(start_s: float, end_s: float, settings: ExtractSettings) -> np.ndarray:
+    """When the frames of all windows of a stretch are due, float64 [W,T] seconds.
+
+    Windows that end at moments are those of an evaluation of these moments: what is due before the stretch shows its
+    first frame.
+    """
+    plan = settings.plan
+    if not settings.ending:
+        return windows.due_times(windows.window_starts(start_s, end_s, plan), plan)
+    count = max(1, math.ceil((end_s - start_s - EPSILON_S) / plan.stride_s))
+    moment_W = start_s + plan.stride_s * np.arange(count)
+    return np.asarray(moment_W[:, None] - np.arange(plan.frames - 1, -1, -1) / plan.fps)
 
 
 def _fault(file: VideoFile, error: UnreadableVideo) -> Fault:

@@ -1,7 +1,9 @@
 """Features of the scored moments of cases: computed once, kept on disk a file a case, read in any order.
 
 A folder holds features of one encoder and one way of making windows, and is named by their digest. A case's file
-appears when it is whole, so an interrupted run goes on where it was, and no file is ever half a case.
+appears when it is whole, so an interrupted run goes on where it was, and no file is ever half a case. Which moments are
+encoded together depends on the whole list of cases and not on what is missing of it, since a row may round by its
+place: an interrupted run ends with the bytes of one that was not.
 
 Letters: B moments, N moments of a case, t, h, w token steps, rows, columns, L layers, D width.
 """
@@ -114,7 +116,7 @@ class ComputedFeatures:
         self._cases, self._encoding, self.shape = cases, encoding, encoding.shape
 
     def rows(self, positions: Sequence[Position]) -> np.ndarray:
-        size = self._encoding.cache.batch
+        size = min(self._encoding.cache.batch, len(positions))  # requests have a few sizes: a program for each
         chunks = [positions[start : start + size] for start in range(0, len(positions), size)]
         windows = (gather(self._cases, self._encoding.reader, chunk, size) for chunk in chunks)
         return np.concatenate([self._encoding(batch) for batch in windows]).astype(np.float32)
@@ -132,9 +134,9 @@ def features_of(
         return ComputedFeatures(cases, encoding)
     place = cache_folder(folder, encoding.key)
     paths = [place / file_name(case) for case in cases]
-    missing = [(case, path) for case, path in zip(cases, paths, strict=True) if not path.exists()]
-    _check_room(place, bytes_needed([case for case, _ in missing], encoding))
-    _compute(missing, encoding, report)
+    missing = {number: path for number, path in enumerate(paths) if not path.exists()}
+    check_room(cases, encoding, folder)
+    _compute(cases, missing, encoding, report)
     for case, path in zip(cases, paths, strict=True):
         _check(path, (len(case.times_N), *encoding.shape))
     return StoredFeatures(paths)
@@ -169,36 +171,43 @@ def bytes_needed(cases: Sequence[Case], encoding: Encoding) -> int:
     return moments * int(np.prod(encoding.shape)) * np.dtype(encoding.cache.dtype).itemsize
 
 
-def _check_room(folder: pathlib.Path, needed: int) -> None:
-    """Raises ValueError where the disk has less room than the files that are to come: hours before it is full."""
-    free = shutil.disk_usage(folder).free
+def check_room(cases: Sequence[Case], encoding: Encoding, folder: storage.PathLike) -> None:
+    """Raises ValueError where the disk has less room than the files of these cases that are missing.
+
+    Asked before anything is computed: a disk is full hours later.
+    """
+    if encoding.cache.kind == "none":
+        return
+    place = cache_folder(folder, encoding.key)
+    needed = bytes_needed([case for case in cases if not (place / file_name(case)).exists()], encoding)
+    free = shutil.disk_usage(place).free
     if needed > free:
         raise ValueError(
-            f"{folder}: the features that are missing take {needed} bytes, {free} are free there; use --cache=none, "
+            f"{place}: the features that are missing take {needed} bytes, {free} are free there; use --cache=none, "
             "--cache=pooled with a head that reads a vector a moment (linear, knn, temporal), "
             "--config.cache.dtype=float16, or a --workdir on another disk"
         )
 
 
-def _compute(missing: Sequence[tuple[Case, pathlib.Path]], encoding: Encoding, report: Report) -> None:
-    """Writes the files of cases, decoding the next windows while some are encoded."""
-    if not missing:
-        return
-    cases = [case for case, _ in missing]
-    done, total = 0, sum(len(case.times_N) for case in cases)
+def _compute(cases: Sequence[Case], missing: Mapping[int, pathlib.Path], encoding: Encoding, report: Report) -> None:
+    """Writes the files of the cases numbered in `missing`, decoding the next windows while some are encoded.
+
+    Moments of finished cases that share a batch with these are encoded again, and dropped.
+    """
+    done, total = 0, sum(len(cases[number].times_N) for number in missing)
     writer: _CaseWriter | None = None
     try:
-        for batch in stream(cases, encoding.reader, encoding.cache.batch, encoding.cache.ahead):
-            for position, row in zip(batch.positions, encoding(batch), strict=True):
-                case, path = missing[position.case]
+        for batch in stream(cases, encoding.reader, encoding.cache.batch, encoding.cache.ahead, missing):
+            for (number, _), row in zip(batch.positions, encoding(batch), strict=True):
+                if number not in missing:
+                    continue
                 if writer is None:
-                    writer = _CaseWriter(path, len(case.times_N), row)
-                assert writer.path == path, "moments of a case are not together"
+                    writer = _CaseWriter(missing[number], len(cases[number].times_N), row)
+                assert writer.path == missing[number], "moments of a case are not together"
+                done += 1
                 if writer.add(row):
                     writer = None
-                done += 1
-                if writer is None:
-                    report(case.id, done, total)
+                    report(cases[number].id, done, total)
     finally:
         if writer is not None:
             writer.discard()

@@ -23,9 +23,9 @@ import numpy as np
 from surgmotion_jax import storage
 from surgmotion_jax.models.config import one_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SUFFIXES = {"npz": ".npz", "array_record": ".array_record"}
-REQUIRED = ("features", "start_s", "time_s", "valid")
+REQUIRED = ("features", "start_s", "end_s", "time_s", "valid")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
@@ -35,9 +35,10 @@ class VideoFeatures:
 
     features: np.ndarray  # [W, D], [W, t, D] or [W, t, h, w, D], by how they were pooled
     layers: dict[int, np.ndarray]  # the same for intermediate blocks, by number
-    start_s: np.ndarray  # float64 [W]: where each window starts, seconds from the first frame
-    time_s: np.ndarray  # float64 [W, t]: mean time of the frames of each token step
-    valid: np.ndarray  # bool [W, t]: False where a step repeats the last frame past the end
+    start_s: np.ndarray  # float64 [W]: where each window starts, seconds from the first frame of the video
+    end_s: np.ndarray  # float64 [W]: the time of the last frame that it shows
+    time_s: np.ndarray  # float64 [W, t]: mean time at which the frames of each token step are due
+    valid: np.ndarray  # bool [W, t]: False where a step repeats the last frame past the end, or the first before it
     metadata: dict[str, Any]  # checkpoint, settings, source, versions
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -52,7 +53,8 @@ class VideoFeatures:
         if missing:
             raise ValueError(f"{where}: no array {', '.join(missing)}; this is not a file of features")
         layers = {int(name.removeprefix("layer_")): arrays[name] for name in arrays if name.startswith("layer_")}
-        return cls(arrays["features"], layers, arrays["start_s"], arrays["time_s"], arrays["valid"], metadata)
+        times = {name: arrays[name] for name in REQUIRED[1:]}
+        return cls(features=arrays["features"], layers=layers, metadata=metadata, **times)
 
 
 def read_features(path: storage.PathLike) -> VideoFeatures:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Windows of consecutive moments. Rows from `len(positions)` on are filling, to be dropped."""
+    """Windows of moments, one a row. Rows from `len(positions)` on are filling, to be dropped."""
 
     video_BxTxSxSx3: np.ndarray  # uint8
     positions: tuple[Position, ...]
@@ -64,10 +65,12 @@ class WindowReader:
             return side, side
         return decoded_size(info, self.data.size, self.data.resize)
 
-    def case_windows(self, case: Case) -> Iterator[np.ndarray]:
-        """uint8 [T,S,S,3] of each scored moment in order; each frame is decoded once."""
+    def case_windows(self, case: Case, rows: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """uint8 [T,S,S,3] of each scored moment in order, or of those numbered `rows`; each frame is decoded once."""
         reader, _ = self.clips(case)
-        for sample in reader.case_samples(case):
+        times_N = case.times_N if rows is None else case.times_N[list(rows)]
+        shown = dataclasses.replace(case, times_N=times_N, labels={}, masks=(), depths=())  # what is seen, no truth
+        for sample in reader.case_samples(shown):
             yield self._window(sample)
 
     def window(self, case: Case, row: int) -> np.ndarray:
@@ -92,31 +95,43 @@ def released_order(video_TxSxSx3: np.ndarray, valid_T: np.ndarray) -> np.ndarray
     return video_TxSxSx3[padded_T[shown_T]]
 
 
-def stream(cases: Sequence[Case], reader: WindowReader, batch: int, ahead: int = 2) -> Iterator[WindowBatch]:
+def stream(
+    cases: Sequence[Case], reader: WindowReader, batch: int, ahead: int = 2, wanted: Container[int] | None = None
+) -> Iterator[WindowBatch]:
     """The windows of every scored moment, each exactly once and in order, `batch` at a time.
 
-    The last batch is filled with zeros, so that all have one shape. Up to `ahead` batches are decoded in advance.
+    With `wanted`, numbers of cases, a batch without a moment of theirs is left out and nothing of it decoded; every
+    other one has the members and the places that it has without. The last batch is filled with zeros, so that all
+    have one shape. Up to `ahead` batches are decoded in advance.
     """
+    chunks = _chunks(cases, batch, wanted)
     seen = 0
-    with contextlib.closing(prefetched(_batches(cases, reader, batch), ahead)) as batches:
+    with contextlib.closing(prefetched(_batches(cases, reader, batch, chunks), ahead)) as batches:
         for windows in batches:
             seen += len(windows.positions)
             yield windows
-    assert seen == sum(len(case.times_N) for case in cases), "a moment was lost or read twice"
+    assert seen == sum(map(len, chunks)), "a moment was lost or read twice"
 
 
-def _batches(cases: Sequence[Case], reader: WindowReader, batch: int) -> Iterator[WindowBatch]:
-    positions: list[Position] = []
-    videos: list[np.ndarray] = []
-    for number, case in enumerate(cases):
-        for row, video in enumerate(reader.case_windows(case)):
-            positions.append(Position(number, row))
-            videos.append(video)
-            if len(videos) == batch:
-                yield WindowBatch(np.stack(videos), tuple(positions))
-                positions, videos = [], []
-    if videos:
-        yield WindowBatch(padded(np.stack(videos), batch), tuple(positions))
+def _chunks(cases: Sequence[Case], batch: int, wanted: Container[int] | None) -> list[list[Position]]:
+    """The members of each batch, a function of the whole list, less the batches that nobody wants."""
+    positions = in_order(cases)
+    chunks = [positions[start : start + batch] for start in range(0, len(positions), batch)]
+    return [chunk for chunk in chunks if wanted is None or any(position.case in wanted for position in chunk)]
+
+
+def _batches(
+    cases: Sequence[Case], reader: WindowReader, batch: int, chunks: Sequence[Sequence[Position]]
+) -> Iterator[WindowBatch]:
+    by_case = itertools.groupby(itertools.chain.from_iterable(chunks), key=lambda position: position.case)
+    videos = (
+        video
+        for number, positions in by_case
+        for video in reader.case_windows(cases[number], [position.row for position in positions])
+    )
+    for chunk in chunks:
+        stacked = np.stack(list(itertools.islice(videos, len(chunk))))
+        yield WindowBatch(padded(stacked, batch), tuple(chunk))
 
 
 def gather(cases: Sequence[Case], reader: WindowReader, positions: Sequence[Position], batch: int) -> WindowBatch:

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from surgmotion_jax.benchmarks.benchmark import Case, VideoFrames
+from surgmotion_jax.benchmarks.windows import window_times
+from surgmotion_jax.commands.extract import read_command_line
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.sources import VideoFile, expand
 from surgmotion_jax.data.write_video import VideoWriter
-from surgmotion_jax.evaluate.extract import ExtractSettings, Machine, extract
+from surgmotion_jax.evaluate.extract import ExtractSettings, Machine, due_times, extract
 from surgmotion_jax.evaluate.feature_files import read_features
 from surgmotion_jax.evaluate.feature_index import OtherSettings, file_names
 from surgmotion_jax.evaluate.windows import WindowPlan
@@ -78,7 +81,54 @@ def test_features_are_those_of_a_direct_call_and_times_are_right(videos, done, e
             np.testing.assert_allclose(found.features[window], wanted.tokens[0], atol=2e-5)
             np.testing.assert_allclose(found.layers[1][window], wanted.layers[0, 0], atol=2e-5)
             np.testing.assert_allclose(found.time_s[window], [start + 0.125, start + 0.625])
+            np.testing.assert_allclose(found.end_s[window], last)
             np.testing.assert_array_equal(found.valid[window], due.reshape(2, 2)[:, 1] < seconds - 1e-6)
+
+
+def test_windows_that_end_at_moments_are_those_of_a_case_with_these_moments():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        plan = WindowPlan(int(rng.integers(1, 20)), float(rng.uniform(0.5, 8)), float(rng.choice([0.25, 0.5, 1, 3])))
+        start = float(rng.choice([0.0, rng.uniform(0, 50)]))
+        seconds = float(rng.choice([rng.uniform(0.01, 12), 6.0]))
+        due_WxT = due_times(start, start + seconds, ExtractSettings(plan, ending=True))
+        moment_W = plan.stride_s * np.arange(len(due_WxT))
+        assert moment_W[-1] < seconds <= moment_W[-1] + plan.stride_s + 1e-6
+        case = Case("c", "c", VideoFrames(Path("c.mp4"), start), moment_W)
+        for due_T, moment in zip(due_WxT, moment_W, strict=True):
+            shown_T, valid_T = window_times(case, float(moment), plan.frames, plan.fps)
+            np.testing.assert_allclose(np.maximum(due_T, start) - start, shown_T, atol=1e-9)
+            np.testing.assert_array_equal(due_T > start - 1e-6, valid_T)
+
+
+def test_windows_that_end_at_moments_repeat_the_first_frame_and_say_so(videos, tmp_path, encoder):
+    settings = ExtractSettings(PLAN, SIDE, "letterbox", "none", ending=True)
+    assert run(videos, tmp_path, encoder, settings, pca_s=1.5).written == ("a", "b", "c")
+    found = read_features(tmp_path / "b.npz")
+    np.testing.assert_allclose(found.end_s, [0, 0.75, 1.5, 2.25])
+    np.testing.assert_allclose(found.start_s, found.end_s - 0.75)
+    np.testing.assert_allclose(found.time_s[0], [-0.625, -0.125])
+    np.testing.assert_array_equal(found.valid, [[False, False], [True, True], [True, True], [True, True]])
+    first = read_frames(str(videos / "b.mp4"), [0.0], (24, 32), seek=False).repeat(4, 0)
+    wanted = encoder(np.pad(first, ((0, 0), (4, 4), (0, 0), (0, 0)))[None])[0]
+    np.testing.assert_allclose(found.features[0], wanted, atol=2e-5)
+    assert probe(str(tmp_path / "b.pca.mp4")).duration_s == 1.5
+    with pytest.raises(OtherSettings, match="settings.ending: True in the folder, False requested"):
+        run(videos, tmp_path, encoder, ExtractSettings(PLAN, SIDE, "letterbox", "none"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        (["--moments=0"], "--moments is 0; it must be a finite number above 0"),
+        (["--moments=inf"], "--moments is inf"),
+        (["--moments=1", "--stride=1"], "--moments says when windows end; --stride and --overlap say when they start"),
+        (["--moments=1", "--overlap=0"], "--moments says when windows end"),
+    ],
+)
+def test_moments_that_do_not_fit_are_refused(flags, match):
+    with pytest.raises(ValueError, match=match):
+        read_command_line(["video.mp4", "--out=features", "--checkpoint=random:vit_nano", *flags])
 
 
 def test_metadata_say_how_the_features_were_made(done, encoder):

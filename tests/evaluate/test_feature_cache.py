@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import types
 
@@ -22,7 +23,7 @@ from surgmotion_jax.evaluate.feature_cache import (
     file_name,
 )
 from surgmotion_jax.evaluate.frozen import FrozenEncoder
-from surgmotion_jax.evaluate.windows_of_cases import Position, in_order
+from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader, in_order
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.evaluate.encoders import small_encoder
@@ -51,7 +52,7 @@ def encoding(encoder, kind="tokens", batch=8, **cache):
 def test_stored_features_are_those_computed_when_asked_for(cases, encoder, tmp_path, kind):
     stored = features_of(cases, encoding(encoder, kind), tmp_path)
     computed = ComputedFeatures(cases, encoding(encoder, kind))
-    positions = [in_order(cases)[n] for n in (20, 3, 11)]
+    positions = [in_order(cases)[n] for n in (20, 3, 11, 0, 23, 1, 15, 8)]  # as many as are encoded together
     assert (
         stored.shape == computed.shape == {"tokens": (1, 2, 2, 48), "layers": (2, 1, 2, 2, 48), "pooled": (48,)}[kind]
     )
@@ -99,9 +100,92 @@ def test_an_interrupted_run_keeps_whole_cases_and_goes_on(cases, encoder, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == sorted([file_name(cases[0]), "key.json"])
     rest = encoding(encoder, batch=5)
     features = features_of(cases, rest, tmp_path)
-    assert rest.encoded == 16
+    assert rest.encoded == 24 - 5  # all but the one batch that holds nothing else than the first case
     whole = features_of(cases, encoding(encoder, batch=5), tmp_path / "other")
-    np.testing.assert_allclose(features.rows(in_order(cases)), whole.rows(in_order(cases)), atol=1e-6)
+    np.testing.assert_array_equal(features.rows(in_order(cases)), whole.rows(in_order(cases)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording(WindowReader):
+    """Notes the windows that it decodes, by case and time."""
+
+    decoded: list[tuple[str, float]] = dataclasses.field(default_factory=list)
+
+    def case_windows(self, case, rows=None):
+        numbers = range(len(case.times_N)) if rows is None else rows
+        for number, video in zip(numbers, super().case_windows(case, rows), strict=True):
+            self.decoded.append((case.id, float(case.times_N[number])))
+            yield video
+
+
+class Placing(Encoding):
+    """A row of features is the window's place in its batch, the calls are kept: what rounding may depend on."""
+
+    def __init__(self, encoder, batch):
+        super().__init__(encoder, Wanted("pooled"), DATA, CacheConfig(kind="pooled", batch=batch))
+        self.reader, self.calls = Recording(DATA), []
+
+    def __call__(self, batch):
+        self.calls.append(batch.positions)
+        self.encoded += len(batch.positions)
+        where = np.arange(len(batch.positions), dtype=np.float32)[:, None]
+        seen = batch.video_BxTxSxSx3[: len(batch.positions)].mean((1, 2, 3, 4), dtype=np.float32)[:, None]
+        return np.where(np.arange(48) % 2, where, seen + len(batch.video_BxTxSxSx3) * where)
+
+
+def stored_bytes(folder):
+    (place,) = folder.iterdir()
+    return {path.name: path.read_bytes() for path in place.iterdir()}
+
+
+def test_whatever_is_missing_each_window_keeps_its_place_among_the_same_others(cases, encoder, tmp_path):
+    """Cases of 7 moments in batches of 5: no border of a case is one of a batch."""
+    cases = [dataclasses.replace(case, times_N=case.times_N[:7], labels={}) for case in cases]
+    batches = [in_order(cases)[start : start + 5] for start in range(0, 21, 5)]
+    first = Placing(encoder, 5)
+    features_of(cases, first, tmp_path)
+    whole = stored_bytes(tmp_path)
+    assert [len(call) for call in first.calls] == [5, 5, 5, 5, 1]
+    (place,) = tmp_path.iterdir()
+    for missing in itertools.chain.from_iterable(itertools.combinations(range(3), count) for count in range(4)):
+        for number in missing:
+            (place / file_name(cases[number])).unlink()
+        again = Placing(encoder, 5)
+        features_of(cases, again, tmp_path)
+        assert stored_bytes(tmp_path) == whole
+        needed = [batch for batch in batches if any(position.case in missing for position in batch)]
+        assert [list(call) for call in again.calls] == needed
+        decoded = [(cases[p.case].id, float(cases[p.case].times_N[p.row])) for batch in needed for p in batch]
+        assert again.reader.decoded == decoded
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_bytes(cases, encoder, tmp_path):
+    cases = [dataclasses.replace(case, times_N=case.times_N[:7], labels={}) for case in cases]
+    features_of(cases, encoding(encoder, batch=5), tmp_path)
+    whole = stored_bytes(tmp_path)
+    for missing in ((1,), (0, 2)):
+        for number in missing:
+            (next(tmp_path.iterdir()) / file_name(cases[number])).unlink()
+        features_of(cases, encoding(encoder, batch=5), tmp_path)
+        assert stored_bytes(tmp_path) == whole
+
+
+def test_nothing_is_encoded_to_fill_a_request_that_is_smaller_than_a_batch(cases, tmp_path):
+    class Sizes(Encoding):
+        def __call__(self, batch):
+            sizes.append(len(batch.video_BxTxSxSx3))
+            return super().__call__(batch)
+
+    sizes: list[int] = []
+    fresh = small_encoder()
+    whole = Sizes(fresh, Wanted("pooled"), DATA, CacheConfig(kind="none", batch=8))
+    positions = in_order(cases)
+    features = features_of(cases, whole, tmp_path)
+    rows = [features.rows(positions[start : start + 4]) for start in range(0, 24, 4)]
+    assert (sizes, fresh.programs) == ([4] * 6, 1)
+    together = features.rows(positions[:19])
+    assert (sizes[6:], fresh.programs) == ([8, 8, 8], 2)  # never more than a batch, and all of a size
+    np.testing.assert_allclose(np.concatenate(rows)[:19], together, atol=1e-5)
 
 
 def test_eight_devices_give_the_features_of_one(cases, encoder):

@@ -27,7 +27,7 @@ def some(windows: int = 5) -> VideoFeatures:
     valid = np.ones((windows, 2), bool)
     valid[-1, 1] = False
     times = rng.random((windows, 2))
-    return VideoFeatures(features, {11: features + 1, 5: features * 2}, times[:, 0], times, valid, {})
+    return VideoFeatures(features, {11: features + 1, 5: features * 2}, times[:, 0], times[:, 1], times, valid, {})
 
 
 def write(path, form):
@@ -42,12 +42,12 @@ def write(path, form):
 def test_a_file_holds_what_was_written_and_nothing_else_is_left(tmp_path, form):
     path = write(tmp_path / "deep" / f"case{SUFFIXES[form]}", form)
     found, wanted = read_features(path), some()
-    for name in ("features", "start_s", "time_s", "valid"):
+    for name in ("features", "start_s", "end_s", "time_s", "valid"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
         assert getattr(found, name).dtype == getattr(wanted, name).dtype
     assert list(found.layers) == [5, 11]
     np.testing.assert_array_equal(found.layers[11], wanted.layers[11])
-    assert found.metadata == {"schema_version": 1, **METADATA}
+    assert found.metadata == {"schema_version": 2, **METADATA}
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -61,7 +61,7 @@ def test_the_same_features_are_the_same_bytes_at_any_time(tmp_path, form, monkey
 
 def test_an_npz_opens_with_numpy_alone(tmp_path):
     with np.load(write(tmp_path / "x.npz", "npz")) as archive:
-        assert set(archive) == {"features", "layer_05", "layer_11", "start_s", "time_s", "valid", "metadata"}
+        assert set(archive) == {"features", "layer_05", "layer_11", "start_s", "end_s", "time_s", "valid", "metadata"}
         assert json.loads(str(archive["metadata"]))["settings"]["fps"] == 4.0
     assert {m.date_time for m in zipfile.ZipFile(tmp_path / "x.npz").infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -91,8 +91,8 @@ def test_damage_is_named(tmp_path, form):
     ("arrays", "match"),
     [
         ({"a": np.zeros(3)}, "no metadata; this is not a file of features"),
-        ({"metadata": np.array('{"schema_version": 9}')}, "schema_version 9, this version reads 1"),
-        ({"metadata": np.array(encode_metadata({}))}, "no array features, start_s, time_s, valid"),
+        ({"metadata": np.array('{"schema_version": 9}')}, "schema_version 9, this version reads 2"),
+        ({"metadata": np.array(encode_metadata({}))}, "no array features, start_s, end_s, time_s, valid"),
     ],
 )
 def test_another_npz_is_refused(tmp_path, arrays, match):

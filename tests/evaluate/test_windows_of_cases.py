@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from surgmotion_jax.benchmarks import catalogue
+from surgmotion_jax.benchmarks.benchmark import Case, ImageFrames
 from surgmotion_jax.evaluate.config import DataConfig
 from surgmotion_jax.evaluate.windows_of_cases import (
     Position,
@@ -66,11 +68,60 @@ def test_the_released_order_repeats_the_current_frame_and_skips_the_last_but_one
     assert released_order(frame_T[:1], np.ones(1, bool)).shape == (1, 1, 1, 1)
 
 
-def test_the_released_recipe_drops_the_border(cases):
-    ours = WindowReader(DATA).window(cases[0], 7)
-    theirs = WindowReader(DataConfig(frames=4, size=64, recipe="released")).window(cases[0], 7)
-    assert ours.shape == theirs.shape
-    assert (ours != theirs).any()
+@pytest.fixture
+def painted(tmp_path):
+    """A frame of 292 x 584 pixels, grey in steps from column to column, with the outer 18 rows and 36 columns red."""
+    frame = np.zeros((292, 584, 3), np.uint8)
+    frame[:] = (80 + np.arange(584) // 8)[None, :, None]
+    for edge in (np.s_[:18], np.s_[-18:], np.s_[:, :36], np.s_[:, -36:]):
+        frame[edge] = (255, 0, 0)
+    Image.fromarray(frame).save(tmp_path / "0.png")
+    return Case("painted", "painted", ImageFrames((tmp_path / "0.png",)), np.zeros(1))
+
+
+def redness(video_TxSxSx3):
+    return video_TxSxSx3[..., 0].astype(int) - video_TxSxSx3[..., 1]
+
+
+def test_the_released_recipe_squashes_to_292_and_drops_18_on_each_side(painted):
+    """One frame, so that the order of frames has no part in it."""
+    ours = WindowReader(DataConfig(frames=1, size=256)).window(painted, 0)
+    theirs = WindowReader(DataConfig(frames=1, size=256, recipe="released")).window(painted, 0)
+    assert ours.shape == theirs.shape == (1, 256, 256, 3)
+    assert redness(ours)[0, 128, [0, -1]].min() > 200  # the letterboxed frame is whole
+    inside = theirs[0, 2:-2, 2:-2]  # the paint is as wide as what is cut: resizing may smear two pixels of it
+    assert abs(redness(inside)).max() < 8
+    wanted_S = 80 + (36 + 2 * np.arange(256)[2:-2]) / 8  # every second column of the 584, from the 37th on
+    assert abs(inside[..., 1].mean(0) - wanted_S).max() < 2
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_the_released_recipe_drops_no_more_than_that(painted, tmp_path, size):
+    frame = np.asarray(Image.open(painted.frames.paths[0])).copy()
+    frame[24:30, :] = frame[-30:-24, :] = (0, 255, 0)  # six rows that start two per cent inside what is cut
+    Image.fromarray(frame).save(tmp_path / "0.png")
+    theirs = WindowReader(DataConfig(frames=1, size=size, recipe="released")).window(painted, 0)[0]
+    green_S = -redness(theirs)[:, size // 2] > 60
+    assert green_S[: size // 16].any()
+    assert green_S[-size // 16 :].any()
+    assert not green_S[size // 16 : -size // 16].any()
+
+
+def test_a_batch_that_nobody_wants_is_not_decoded_and_the_others_keep_their_members(cases):
+    reader = WindowReader(DATA)
+    every = list(stream(cases, reader, 5))
+    some = list(stream(cases, reader, 5, wanted={2}))
+    assert [b.positions for b in some] == [b.positions for b in every[3:]]
+    for found, whole in zip(some, every[3:], strict=True):
+        np.testing.assert_array_equal(found.video_BxTxSxSx3, whole.video_BxTxSxSx3)
+    assert not list(stream(cases, reader, 5, wanted=()))
+
+
+def test_chosen_windows_of_a_case_are_those_of_the_whole(cases):
+    reader = WindowReader(DATA)
+    every = list(reader.case_windows(cases[1]))
+    for found, row in zip(reader.case_windows(cases[1], [0, 1, 6, 7]), (0, 1, 6, 7), strict=True):
+        np.testing.assert_array_equal(found, every[row])
 
 
 def test_an_error_in_the_thread_surfaces_where_its_item_was_due():
