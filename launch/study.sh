@@ -70,7 +70,7 @@ tasks=(cholec80:official surgicalactions160:folds jigsaws:loso polyp_segmentatio
 epochs() {
   case $1 in
     cholect50:*) echo " --config.sweep.epochs=8" ;;
-    polyp_segmentation:*) echo " --config.sweep.epochs=60" ;; # five steps each
+    polyp_segmentation:*) echo " --config.sweep.epochs=60" ;; # 15 steps each
   esac
 }
 compared=()

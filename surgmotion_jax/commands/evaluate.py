@@ -35,7 +35,7 @@ from surgmotion_jax import storage
 
 if TYPE_CHECKING:
     from surgmotion_jax.evaluate.config import EvaluateConfig
-    from surgmotion_jax.evaluate.run import Source
+    from surgmotion_jax.evaluate.source import Source
 
 SHORT = {
     "head": "probe.head",
@@ -99,7 +99,7 @@ def open_source(given: argparse.Namespace) -> Source:
     import jax
 
     from surgmotion_jax.evaluate.frozen import load_encoder
-    from surgmotion_jax.evaluate.run import Source
+    from surgmotion_jax.evaluate.source import Source
 
     if given.features:
         return Source(features=given.features)

@@ -31,13 +31,13 @@ class Choice:
         return self.names[self.number]
 
 
-def choose(task: Task, names: Sequence[str], tables: Tables, cases: Sequence[str]) -> Choice:
-    """The candidate with the best value of the task's measure; of equals, the first.
+def choose(task: Task, names: Sequence[str], tables: Tables, cases: Sequence[str], lost: Sequence[int] = ()) -> Choice:
+    """The candidate with the best value of the task's measure; of equals, the first. Those that are `lost` have none.
 
     Raises ValueError where the validation cases leave the measure undefined for every candidate.
     """
     found = [value_of(task.measures(candidate), task.choice, len(candidate)) for candidate in tables]
-    values = [value for value, _ in found]
+    values = [math.nan if n in lost else value for n, (value, _) in enumerate(found)]
     number = best(values, found[0][1])
     metric, convention = task.choice
     if number is None:

@@ -2,7 +2,7 @@
 that is scored elsewhere.
 
 Digests of labels are of their values; files of masks and depth are known by name and size, since reading them all
-would take as long as training. Nothing of the test cases is looked at.
+would take as long as training. Of the test cases only frames and moments count, never what is known of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.checkpoints.errors import LISTED
-from surgmotion_jax.evaluate.cohort import Cohort
+from surgmotion_jax.evaluate.cohort import Cohort, unlabelled
 from surgmotion_jax.evaluate.feature_cache import file_name
 from surgmotion_jax.evaluate.feature_index import differing
 from surgmotion_jax.evaluate.results import CONFIG_FILE
@@ -26,16 +26,17 @@ from surgmotion_jax.evaluate.results import CONFIG_FILE
 DIGITS = 16  # of a sha256 that are kept: enough to see a change
 SEEN_BY_HEAD = ("benchmark", "recipe", "frames", "fps", "size", "resize", "train_windows")
 """Fields of the config's `data` on which a head's input and targets depend."""
-NOT_OF_HEAD = ("neighbours",)
-"""Fields of the config's `probe` that no trained head reads."""
+NOT_OF_HEAD = ("neighbours", "attention", "remat")
+"""Fields of the config's `probe` that no trained head reads, or that change its numbers by rounding alone."""
 
 
 def fingerprint(cohort: Cohort) -> dict[str, Any]:
-    """Plain JSON values, equal where classes, training cases and validation cases are."""
+    """Plain JSON values, equal where classes, training and validation cases are, and the moments to be tested."""
     return {
         "classes": _digest([json.dumps(cohort.contents.classes, sort_keys=True).encode()]),
         "train": {case.id: case_digests(case) for case in cohort.train},
         "val": {case.id: case_digests(case) for case in cohort.val},
+        "test": {case.id: case_digests(unlabelled(case)) for case in cohort.test},
     }
 
 
@@ -84,7 +85,7 @@ def _of_head(fields: Mapping[str, Any]) -> dict[str, Any]:
         "architecture": fields["architecture"],
         "data": {name: config["data"][name] for name in SEEN_BY_HEAD},
         "probe": {name: value for name, value in config["probe"].items() if name not in NOT_OF_HEAD},
-        "cases": fields["data"],
+        "cases": {name: part for name, part in (fields["data"] or {}).items() if name != "test"},
     }
 
 

@@ -6,9 +6,10 @@ Letters: B rows of a step, N moments of a video, H heads.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from surgmotion_jax.evaluate.tasks.families import Truths
 from surgmotion_jax.evaluate.windows_of_cases import Position, padded, prefetched
 from surgmotion_jax.parallel.mesh import MeshLayout
 
-STATE_FILE, HEADS_FILE = "sweep.npz", "heads.npz"
+STATE_FILE, HEADS_FILE, MEASURED_FILE = "sweep.npz", "heads.npz", "strategy.json"
 
 Say = Callable[[str], None]
 
@@ -43,6 +44,16 @@ class TrainingSet:
     truths: Truths
 
 
+class Zeros:
+    """Stands for features that are not computed yet, where only shapes count."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def rows(self, positions: Sequence[Position]) -> np.ndarray:
+        return np.zeros((len(positions), *self.shape), np.float32)
+
+
 @dataclass(frozen=True)
 class Batches:
     """The batches of a sweep by step. For temporal heads a row is a whole video, for others a moment."""
@@ -52,7 +63,7 @@ class Batches:
     batch: int
     seed: int
 
-    @property
+    @functools.cached_property
     def items(self) -> tuple[tuple[Position, ...], ...]:
         """What a row is made of."""
         if self.head != "temporal":
@@ -69,13 +80,13 @@ class Batches:
 
     def from_step(self, start: int, steps: int) -> Iterator[Batch]:
         """Batches number `start` to `steps - 1`."""
-        items = self.items
-        longest = max(map(len, items))
+        longest = max(map(len, self.items))
         for step in range(start, steps):
             epoch, number = divmod(step, self.of_epoch)
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(items))
+            if step == start or number == 0:
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.items))
             rows = order[number * self.batch : (number + 1) * self.batch]
-            chosen = [items[row] for row in rows]
+            chosen = [self.items[row] for row in rows]
             yield self._videos(chosen, longest) if self.head == "temporal" else self._moments([c[0] for c in chosen])
 
     def _moments(self, positions: list[Position]) -> Batch:
@@ -100,7 +111,16 @@ def as_target(label: np.ndarray) -> np.ndarray:
     return label.astype(np.float32 if label.dtype.kind == "f" else np.int32)
 
 
-def train_heads(
+@dataclass(frozen=True, eq=False)
+class PlannedHeads:
+    """A sweep that is compiled and fits, and how far an earlier call had come with it."""
+
+    sweep: Sweep
+    steps: int
+    saved: HeadState | None
+
+
+def plan_heads(
     head: Head,
     objective: Objective,
     batches: Batches,
@@ -108,17 +128,15 @@ def train_heads(
     layout: MeshLayout,
     folder: storage.PathLike,
     say: Say,
-) -> dict[str, Any]:
-    """Parameters of every head, with a leading axis [H], trained or, where that was done before, read back.
+) -> PlannedHeads:
+    """Compiles the sweep for batches of these shapes, whatever the features in them, and says what it needs.
 
-    Writes `heads.npz` at the end and `sweep.npz` on the way, from which a repeated call goes on. Raises ValueError
-    for a damaged file, and as the sweep does.
+    Raises ValueError for a damaged `sweep.npz`, and as the sweep does, for one that does not fit.
     """
     place = storage.as_path(folder)
-    if (place / HEADS_FILE).exists():
-        return load_tree(place / HEADS_FILE)[0]
+    saved = load_tree(place / STATE_FILE) if (place / STATE_FILE).exists() else None
+    measured = storage.read_json(place / MEASURED_FILE) if (place / MEASURED_FILE).exists() else {}
     steps = settings.epochs * batches.of_epoch
-    saved, notes = load_tree(place / STATE_FILE) if (place / STATE_FILE).exists() else (None, {})
     sweep = Sweep(
         head,
         objective,
@@ -126,28 +144,60 @@ def train_heads(
             steps=steps,
             grid=settings.grid,
             seed=settings.seed,
-            strategy=notes.get("strategy", settings.strategy),
+            strategy=measured.get("strategy", settings.strategy),
             budget=int(settings.memory_gb * 1e9),
         ),
         layout,
     )
     plan = sweep.prepare(next(batches.from_step(0, 1)))
-    # The measured choice is kept, since the two ways round differently.
-    notes = {"strategy": notes.get("strategy", "loop" if plan.group == 1 else "vmap")}
+    if settings.strategy == "auto" and not measured:  # kept, since the two ways round differently
+        text = json.dumps({"strategy": "loop" if plan.group == 1 else "vmap"})
+        storage.write_text_atomic(place / MEASURED_FILE, text + "\n")
     say(f"{plan.text()}\n{steps} steps of {batches.batch}, {len(batches.items)} training rows")
-    groups = sweep.init() if saved is None else sweep.grouped(state_of(saved))
+    return PlannedHeads(sweep, steps, None if saved is None else state_of(saved))
+
+
+def train_heads(
+    planned: PlannedHeads, batches: Batches, settings: SweepConfig, folder: storage.PathLike, say: Say
+) -> dict[str, Any]:
+    """Parameters of every head, with a leading axis [H].
+
+    Writes `heads.npz` at the end and `sweep.npz` on the way, from which a repeated call goes on.
+    """
+    place, sweep, steps = storage.as_path(folder), planned.sweep, planned.steps
+    groups = sweep.init() if planned.saved is None else sweep.grouped(planned.saved)
     start = int(groups[0].step[0])
-    if saved is None and settings.strategy == "auto":
-        save_tree(place / STATE_FILE, sweep.stacked(groups), notes)
     for done, batch in enumerate(prefetched(batches.from_step(start, steps), 2), start + 1):
         groups, loss_H = sweep.step(groups, batch)
         if done % settings.save_every == 0 and done < steps:
-            save_tree(place / STATE_FILE, sweep.stacked(groups), notes)
+            save_tree(place / STATE_FILE, sweep.stacked(groups))
             say(f"step {done}/{steps}, loss {np.asarray(loss_H).min():.4g} to {np.asarray(loss_H).max():.4g}")
     params = jax.tree.map(np.asarray, sweep.stacked(groups).params)
-    save_tree(place / HEADS_FILE, params, notes)
+    save_tree(place / HEADS_FILE, params)
     (place / STATE_FILE).unlink(missing_ok=True)
     return dict(params)
+
+
+def read_heads(folder: storage.PathLike) -> dict[str, Any] | None:
+    """Parameters [H,...] of trained heads; None where there are none yet. Raises ValueError for a damaged file."""
+    path = storage.as_path(folder) / HEADS_FILE
+    return load_tree(path) if path.exists() else None
+
+
+def without_lost(params: Any, names: Sequence[str]) -> tuple[Any, tuple[int, ...], tuple[str, ...]]:
+    """(parameters with zeros for heads that diverged, their numbers, a note that names them).
+
+    Raises ValueError where no head is left.
+    """
+    finite_H = np.logical_and.reduce([np.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(params)])
+    lost = tuple(np.flatnonzero(~finite_H).tolist())
+    if not lost:
+        return params, (), ()
+    if len(lost) == len(names):
+        raise ValueError("every head diverged to numbers that are not finite; lower sweep.learning_rates")
+    whole = jax.tree.map(lambda x: np.where(finite_H.reshape(-1, *[1] * (x.ndim - 1)), x, 0), params)
+    listed = ", ".join(names[n] for n in lost)
+    return whole, lost, (f"{len(lost)} of {len(names)} heads diverged and cannot be chosen: {listed}",)
 
 
 def state_of(tree: Mapping[str, Any]) -> HeadState:
@@ -155,20 +205,17 @@ def state_of(tree: Mapping[str, Any]) -> HeadState:
     return HeadState(tree["params"], Moments(tree["moments"]["mean"], tree["moments"]["square"]), tree["step"])
 
 
-def save_tree(path: storage.PathLike, tree: Any, notes: Mapping[str, Any]) -> None:
-    """A tree of arrays and a few JSON values as an npz; the same bytes for the same values."""
+def save_tree(path: storage.PathLike, tree: Any) -> None:
+    """A tree of arrays as an npz; the same bytes for the same values."""
     arrays = {name: np.asarray(leaf) for name, leaf in leaves_by_path(tree).items()}
-    storage.write_bytes_atomic(path, to_npz({**arrays, "notes": np.array(json.dumps(notes, sort_keys=True))}))
+    storage.write_bytes_atomic(path, to_npz(arrays))
 
 
-def load_tree(path: storage.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_tree(path: storage.PathLike) -> dict[str, Any]:
     """`save_tree`'s values. Raises ValueError naming a file that is not one."""
     place = storage.as_path(path)
     try:
         with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return nest({name: a for name, a in arrays.items() if name != "notes"}), json.loads(str(arrays["notes"]))
-    except FileNotFoundError:
-        raise ValueError(f"{place}: no such file; name the workdir of a finished evaluation") from None
+            return nest({name: archive[name] for name in archive.files})
     except Exception as error:  # np.load raises whatever the damaged bytes lead it to
         raise ValueError(f"{place}: not a sound file of heads ({error}); delete it and repeat the command") from error

@@ -15,6 +15,7 @@ import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks import catalogue
+from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.heads_of_tasks import check_head
@@ -29,7 +30,8 @@ from surgmotion_jax.evaluate.results import (
     write_predictions,
     write_results,
 )
-from surgmotion_jax.evaluate.run import FEATURES_FOLDER, Say, Source, claim, evaluate
+from surgmotion_jax.evaluate.run import FEATURES_FOLDER, Say, evaluate
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.evaluate.tasks.task import Table, score
 
@@ -63,7 +65,7 @@ def evaluate_protocol(
     # A fold that cannot be must not leave a workdir begun.
     cohorts = [read_cohort(data, root) for data in of_fold.values()]
     used = [case for cohort in cohorts for case in (*cohort.train, *cohort.val, *cohort.test)]
-    claim(workdir, config, source.using(used), config.data.protocol, probe)
+    saved = claim(workdir, config, source.using(used), config.data.protocol, probe, folds=tuple(members))["probe"]
     path = storage.as_path(workdir)
     found: dict[str, dict[str, Any]] = {}
     for member, data in of_fold.items():
@@ -75,11 +77,13 @@ def evaluate_protocol(
     if (path / RESULTS_FILE).exists():  # asked for last: each fold has checked its data by now
         say("this evaluation is finished")
         return read_results(path)
-    return pool(config, found, path)
+    return pool(config, found, path, saved)
 
 
-def pool(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: Any) -> dict[str, Any]:
-    """Writes and returns the results over the test cases of all folds."""
+def pool(
+    config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: Any, saved: Any = None
+) -> dict[str, Any]:
+    """Writes and returns the results over the test cases of all folds; `saved` are heads of another evaluation."""
     tables: dict[str, Table] = {}
     for member in found:
         for case, table in read_predictions(path / member).items():
@@ -96,6 +100,7 @@ def pool(config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: A
         "encoder": storage.read_json(path / CONFIG_FILE)["encoder"],  # with the files of all folds
         "protocol": config.data.protocol,
         "config": config.result_fields,
+        "probe": saved,
         "cases": {split: _distinct(fold["cases"][split] for fold in found.values()) for split in first["cases"]},
         "training_moments": sum(fold["training_moments"] for fold in found.values()),
         "chosen": {"name": ONE_A_FOLD, "number": None, **scored_json(scored)},

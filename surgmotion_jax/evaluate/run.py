@@ -6,9 +6,6 @@ by case, the sweep by steps, `heads.npz`, `choice.json`, `predictions.csv`, `res
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +15,23 @@ import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
-from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 from surgmotion_jax.evaluate.choice import Choice, best, choose, read_choice, write_choice
+from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import Cohort, read_cohort, read_test_cases
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.external import ExternalFeatures, digest_of_files
-from surgmotion_jax.evaluate.feature_cache import Encoding, Features, bytes_needed, features_of
-from surgmotion_jax.evaluate.feature_index import differing
-from surgmotion_jax.evaluate.fingerprint import check_probe, fingerprint
-from surgmotion_jax.evaluate.fit import HEADS_FILE, Batches, TrainingSet, load_tree, train_heads
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.external import ExternalFeatures
+from surgmotion_jax.evaluate.feature_cache import Encoding, Features, bytes_needed, check_room, features_of
+from surgmotion_jax.evaluate.fingerprint import fingerprint
+from surgmotion_jax.evaluate.fit import (
+    Batches,
+    TrainingSet,
+    Zeros,
+    plan_heads,
+    read_heads,
+    train_heads,
+    without_lost,
+)
 from surgmotion_jax.evaluate.heads_of_tasks import KIND_OF_HEAD, check_head, head_for, wanted_features
 from surgmotion_jax.evaluate.overlays import write_pictures
 from surgmotion_jax.evaluate.predictors import (
@@ -40,7 +43,6 @@ from surgmotion_jax.evaluate.predictors import (
     spread,
 )
 from surgmotion_jax.evaluate.results import (
-    CONFIG_FILE,
     RESULTS_FILE,
     case_notes,
     scored_json,
@@ -48,12 +50,12 @@ from surgmotion_jax.evaluate.results import (
     write_predictions,
     write_results,
 )
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.targets import Objective
 from surgmotion_jax.evaluate.tasks.depth import typical_depth
 from surgmotion_jax.evaluate.tasks.families import DENSE, Truths, make_task
 from surgmotion_jax.evaluate.tasks.task import Task, Truth, score, value_of
-from surgmotion_jax.evaluate.windows_of_cases import WindowReader, in_order
-from surgmotion_jax.models.architecture import architecture
+from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader, in_order
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 
@@ -61,39 +63,6 @@ FEATURES_FOLDER = "features"
 DENSE_SAMPLE = 64  # training images whose truth decides a typical depth
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where features come from: an encoder, or a folder of another encoder's features."""
-
-    encoder: FrozenEncoder | None = None
-    features: str = ""  # folder
-    files: str = ""  # digest of the files of the folder that are used
-    known: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)  # of each file read
-
-    def digest(self, cases: Sequence[Case]) -> str:
-        """Of the cases' files of features; an encoder has none. Raises ValueError for a case without a file."""
-        return "" if self.encoder else digest_of_files(self.features, cases, self.known)
-
-    def using(self, cases: Sequence[Case]) -> Source:
-        """The same, identified by the contents of the cases' files too: folders of one name may differ."""
-        return dataclasses.replace(self, files=self.digest(cases))
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What tells one encoder from another, as plain JSON values."""
-        if self.encoder is None:
-            name = {"features": os.path.basename(os.path.abspath(self.features))}
-            return name | ({"files": self.files} if self.files else {})
-        origin = self.encoder.origin
-        return {
-            "name": origin.name,
-            "weights": list(origin.weights),
-            "step": origin.step,
-            "digest": origin.digest,
-            "dtype": self.encoder.config.dtype,
-        }
 
 
 def evaluate(
@@ -126,11 +95,12 @@ def evaluate(
     seen = fingerprint(cohort)
     if source.encoder is None:  # a head depends on these files alone; another may be scored on other test cases
         seen["features"] = source.digest([*cohort.train, *cohort.val])
-    claim(workdir, config, source, cohort.contents.protocol, probe, seen)
+    saved = claim(workdir, config, source, cohort.contents.protocol, probe, seen)["probe"]
     if (storage.as_path(workdir) / RESULTS_FILE).exists():
         say("this evaluation is finished")
         return dict(storage.read_json(storage.as_path(workdir) / RESULTS_FILE))
-    learnt = stage.learn() if not probe else stage.load(probe)
+    stage.check_room(cohort.val, cohort.test, () if probe else cohort.train)
+    learnt = stage.load(probe, saved[0]) if probe else stage.learn()
     choice = read_choice(workdir) or stage.choose(learnt)
     return stage.report(learnt, choice, root)
 
@@ -138,8 +108,10 @@ def evaluate(
 @dataclass(frozen=True)
 class _Learnt:
     predictor: Predictor
-    notes: tuple[str, ...]  # what the training labels lack
+    notes: tuple[str, ...]  # what the training labels lack, heads that were lost, whose head it is
     moments: int  # learnt from
+    lost: tuple[int, ...] = ()  # heads that diverged: they are neither chosen nor the oracle
+    probe: list[Any] | None = None  # the head of another evaluation: its name, sweep and digest
 
 
 class _Stage:
@@ -174,6 +146,11 @@ class _Stage:
             self.say(f"features of {len(cases)} cases: {bytes_needed(cases, self.encoding) / 1e6:.4g} MB on disk")
         return features_of(cases, self.encoding, self.folder, self._progress)
 
+    def check_room(self, *splits: Sequence[Case]) -> None:
+        """Raises ValueError where the features of all splits do not fit on the disk."""
+        if self.encoding is not None:
+            check_room([case for split in splits for case in split], self.encoding, self.folder)
+
     def _progress(self, case: str, done: int, total: int) -> None:
         self.say(f"features: {done}/{total} windows, {case} finished")
 
@@ -189,39 +166,55 @@ class _Stage:
 
     def learn(self) -> _Learnt:
         """Trains every head on the training cases, or takes them from `heads.npz`."""
-        config, data = self.config, self.training_set()
-        objective, truth = self.objective(data)
+        config, cases, positions = self.config, self.cohort.train, self.positions()
+        truths = self.truths(cases)
+        objective, truth = self.objective(positions, truths)
         for note in objective.notes:
             self.say(f"note: {note}")
         if config.probe.head == "knn":
-            predictor: Predictor = NeighbourPredictor(data, objective.outputs, config.probe.neighbours)
-            return _Learnt(predictor, objective.notes, len(data.positions))
-        scale = typical_depth(truth) if objective.name == "depth" else 1.0
-        head = head_for(config, objective, data.features.shape, scale)
-        batches = Batches(data, config.probe.head, config.sweep.batch, config.sweep.seed)
-        params = train_heads(head, objective, batches, config.sweep, self.layout(), self.workdir, self.say)
-        names = [f"lr={lr:g} wd={wd:g}" for lr, wd in config.sweep.grid.points]
-        return _Learnt(HeadPredictor(head, objective, params, names), objective.notes, len(data.positions))
+            data = TrainingSet(positions, self.features(cases), truths)
+            near = NeighbourPredictor(data, objective.outputs, config.probe.neighbours)
+            return _Learnt(near, objective.notes, len(positions))
+        shape = self.shape(cases)
+        head = head_for(config, objective, shape, typical_depth(truth) if objective.name == "depth" else 1.0)
 
-    def load(self, probe: str) -> _Learnt:
+        def batches(features: Features) -> Batches:
+            data = TrainingSet(positions, features, truths)
+            return Batches(data, config.probe.head, config.sweep.batch, config.sweep.seed)
+
+        params = read_heads(self.workdir)
+        if params is None:  # planned before features are computed, which may take hours
+            planned = plan_heads(
+                head, objective, batches(Zeros(shape)), config.sweep, self.layout(), self.workdir, self.say
+            )
+            params = train_heads(planned, batches(self.features(cases)), config.sweep, self.workdir, self.say)
+        names = [f"lr={lr:g} wd={wd:g}" for lr, wd in config.sweep.grid.points]
+        params, lost, notes = without_lost(params, names)
+        for note in notes:
+            self.say(f"note: {note}")
+        predictor = HeadPredictor(head, objective, params, names)
+        return _Learnt(predictor, (*objective.notes, *notes), len(positions), lost)
+
+    def load(self, probe: str, saved: Mapping[str, Any]) -> _Learnt:
         """The chosen head of another evaluation, with the targets as they were there: those of the training cases."""
-        choice = read_choice(probe)
-        if choice is None:
-            raise ValueError(f"{probe}: no choice.json; --probe names the workdir of a finished surgmotion evaluate")
-        params, _ = load_tree(storage.as_path(probe) / HEADS_FILE)
-        data = self.training_set()
-        objective, truth = self.objective(data)
+        choice, params = read_choice(probe), read_heads(probe)
+        assert choice is not None, "looked for when the workdir was claimed"
+        assert params is not None, "looked for when the workdir was claimed"
+        positions, truths = self.positions(), self.truths(self.cohort.train)
+        objective, truth = self.objective(positions, truths)
         scale = typical_depth(truth) if objective.name == "depth" else 1.0
-        head = head_for(self.config, objective, data.features.shape, scale)
+        head = head_for(self.config, objective, self.shape(self.cohort.val), scale)
         _check_shapes(probe, jax.eval_shape(head.init, jax.random.key(0)), params)
         chosen = jax.tree.map(lambda leaf: leaf[choice.number : choice.number + 1], params)
-        return _Learnt(HeadPredictor(head, objective, chosen, [choice.name]), objective.notes, len(data.positions))
+        note = f"the head {saved['head']} was trained and chosen by another evaluation, whose settings are under probe"
+        predictor = HeadPredictor(head, objective, chosen, [choice.name])
+        return _Learnt(predictor, (*objective.notes, note), len(positions), probe=[dict(saved)])
 
     def choose(self, learnt: _Learnt) -> Choice:
         """Scores every candidate on the validation cases and writes the choice down."""
         cases = self.cohort.val
         tables = self.tables(learnt.predictor, cases, cases)
-        choice = choose(self.task, learnt.predictor.names, tables, [case.id for case in cases])
+        choice = choose(self.task, learnt.predictor.names, tables, [case.id for case in cases], learnt.lost)
         write_choice(self.workdir, choice)
         self.say(f"chosen on {len(cases)} validation cases: {choice.name} ({choice.metric} {_best(choice):.4g})")
         return choice
@@ -242,15 +235,19 @@ class _Stage:
 
     # ---- parts of the stages ----
 
-    def training_set(self) -> TrainingSet:
-        cases = self.cohort.train
-        positions = spread(in_order(cases), self.config.data.train_windows)
-        return TrainingSet(positions, self.features(cases), self.truths(cases))
+    def positions(self) -> tuple[Position, ...]:
+        """The moments that heads learn from. A temporal head reads whole videos, at the pace at which it is tested."""
+        most = 0 if self.config.probe.head == "temporal" else self.config.data.train_windows
+        return spread(in_order(self.cohort.train), most)
 
-    def objective(self, data: TrainingSet) -> tuple[Objective, Truth]:
+    def shape(self, cases: Sequence[Case]) -> tuple[int, ...]:
+        """Of a moment's features; those of another encoder are read for it."""
+        return self.encoding.shape if self.encoding else self.features(cases).shape
+
+    def objective(self, positions: Sequence[Position], truths: Truths) -> tuple[Objective, Truth]:
         """What heads are trained towards, and the truth that decided it."""
         dense = self.cohort.benchmark.family in DENSE
-        truth = data.truths.rows(spread(data.positions, DENSE_SAMPLE) if dense else data.positions)
+        truth = truths.rows(spread(positions, DENSE_SAMPLE) if dense else positions)
         return self.task.objective(truth, self.config.sweep.class_weights), truth
 
     def layout(self) -> MeshLayout:
@@ -261,8 +258,9 @@ class _Stage:
         benchmark, contents, report = self.cohort.benchmark, self.cohort.contents, self.config.report
         count = len(self.cohort.test)
         measured = [self.task.measures(candidate) for candidate in tables]
-        values = [value_of(measures, self.task.choice, count) for measures in measured]
-        oracle = best([value for value, _ in values], values[0][1])
+        found = [value_of(measures, self.task.choice, count) for measures in measured]
+        values = [float("nan") if n in learnt.lost else value for n, (value, _) in enumerate(found)]
+        oracle = best(values, found[0][1])
         scored = score(benchmark.name, measured[choice.number], count, report)
         return {
             "benchmark": benchmark.name,
@@ -273,6 +271,7 @@ class _Stage:
             "classes": {name: list(names) for name, names in contents.classes.items()},
             "encoder": self.source.identity,
             "config": self.config.result_fields,
+            "probe": learnt.probe,
             "cases": {
                 "train": [case.id for case in self.cohort.train],
                 "val": [case.id for case in self.cohort.val],
@@ -285,7 +284,7 @@ class _Stage:
                 "name": learnt.predictor.names[oracle or 0],
                 **scored_json(score(benchmark.name, measured[oracle or 0], count, None)),
             },
-            "candidates": self.candidates(learnt, choice, [value for value, _ in values]),
+            "candidates": self.candidates(learnt, choice, values),
             "choice": {"metric": choice.metric, "convention": choice.convention},
             "sd_over_cases": sd_over_cases(measured[choice.number], count),
             "notes": [*learnt.notes, *case_notes(self.cohort.test, contents.absent)],
@@ -301,40 +300,6 @@ class _Stage:
 def _best(choice: Choice) -> float:
     value = choice.values[choice.number]
     return float("nan") if value is None else value
-
-
-def claim(
-    workdir: storage.PathLike,
-    config: EvaluateConfig,
-    source: Source,
-    protocol: str,
-    probe: str,
-    data: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes what this evaluation is, or raises ValueError where the workdir or the probe is of another.
-
-    `data` is the fingerprint of training and validation cases, where the evaluation has one set of them.
-    """
-    found = {
-        "architecture": architecture(source.encoder.config) if source.encoder else None,
-        "config": config.result_fields,
-        "encoder": source.identity,
-        "protocol": protocol,
-        "probe": os.path.basename(os.path.abspath(probe)) if probe else "",
-        "data": data,
-    }
-    text = json.dumps(found, indent=1, sort_keys=True)
-    fields = json.loads(text)  # as it is read back
-    if probe:
-        check_probe(probe, fields)
-    path = storage.ensure_writable(workdir) / CONFIG_FILE
-    if not path.exists():
-        storage.write_text_atomic(path, text + "\n")
-        return
-    differences = differing(storage.read_json(path), fields, "evaluation")
-    if differences:
-        listed = "\n  ".join(differences[:LISTED])
-        raise ValueError(f"{path}: the workdir holds another evaluation:\n  {listed}\nChoose another --workdir.")
 
 
 def _check_shapes(probe: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.benchmarks.benchmark import Case, ImageFrames
+from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.fingerprint import case_digests, check_probe, fingerprint
 from surgmotion_jax.evaluate.frozen import FrozenEncoder
-from surgmotion_jax.evaluate.run import Source, claim, evaluate
+from surgmotion_jax.evaluate.run import evaluate
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.weights import Origin
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
@@ -150,7 +152,11 @@ def test_a_head_may_be_scored_with_another_report_elsewhere(root, other, tmp_pat
     described(root, tmp_path / "there")
     relabel(other, "video42", WRONG)
     here = changed(
-        SMALL, sweep={"epochs": 9}, report={"resamples": 7}, cache={"kind": "none"}, probe={"neighbours": (3,)}
+        SMALL,
+        sweep={"epochs": 9},
+        report={"resamples": 7},
+        cache={"kind": "none"},
+        probe={"neighbours": (3,), "remat": "none"},
     )
     check_probe(tmp_path / "there", described(other, tmp_path / "here", here))
 

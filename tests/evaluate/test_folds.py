@@ -17,7 +17,7 @@ from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.feature_files import to_npz
 from surgmotion_jax.evaluate.folds import evaluate_protocol
 from surgmotion_jax.evaluate.results import ONE_CASE, read_predictions
-from surgmotion_jax.evaluate.run import Source
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from tests.benchmarks.simulated import make
 from tests.evaluate.encoders import small_encoder

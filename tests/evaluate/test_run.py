@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -18,7 +20,8 @@ from surgmotion_jax.evaluate.feature_files import to_npz
 from surgmotion_jax.evaluate.fit import save_tree
 from surgmotion_jax.evaluate.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.results import read_predictions
-from surgmotion_jax.evaluate.run import Source, evaluate
+from surgmotion_jax.evaluate.run import evaluate
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.weights import Origin
 from surgmotion_jax.evaluate.windows_of_cases import in_order
 from surgmotion_jax.parallel.config import ParallelConfig
@@ -117,8 +120,25 @@ def test_interrupted_at_every_message_in_turn_it_ends_the_same(finished, root, s
     whole, said = finished
     assert len(said) >= 10
     for moment in range(len(said)):
-        stop_and_repeat(source, root, tmp_path / str(moment), [moment, 2] if moment % 3 == 0 else [moment])
+        stop_and_repeat(
+            source, root, tmp_path / str(moment), [moment, 2 if moment < 6 else 0] if moment % 3 == 0 else [moment]
+        )
         assert files(tmp_path / str(moment)) == files(whole)
+
+
+def test_what_was_measured_is_kept_for_the_repeated_command(root, source, tmp_path):
+    config, plans = changed(SMALL, sweep={"strategy": "auto"}), []
+
+    def stop(text):
+        raise Stopped
+
+    with pytest.raises(Stopped):  # at the plan, before any feature
+        evaluate(config, source, str(root), tmp_path, say=stop)
+    kept = read(tmp_path / "strategy.json")["strategy"]
+    other = {"vmap": "loop", "loop": "vmap"}[kept]
+    (tmp_path / "strategy.json").write_text(json.dumps({"strategy": other}))
+    evaluate(config, source, str(root), tmp_path, say=plans.append)
+    assert plans[0].startswith(f"2 heads, {'one after the other' if other == 'loop' else '2 at a time'}")
 
 
 def test_a_finished_evaluation_is_left_as_it_is(finished, root, source):
@@ -233,6 +253,63 @@ def test_a_saved_probe_is_scored_as_it_was(finished, root, source, tmp_path):
     assert not (tmp_path / "wide").exists()  # so that the folder is free for the corrected command
 
 
+def test_a_result_by_a_saved_probe_names_it_and_another_probe_needs_another_workdir(finished, root, source, tmp_path):
+    fields = evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(finished[0]))
+    (saved,) = fields["probe"]
+    assert saved["head"] == fields["chosen"]["name"]
+    assert saved["sha256"] == hashlib.sha256((finished[0] / "heads.npz").read_bytes()).hexdigest()
+    assert saved["sweep"] == SMALL.result_fields["sweep"]
+    assert any("trained and chosen by another evaluation" in note for note in fields["notes"])
+    again = shutil.copytree(finished[0], tmp_path / "again" / finished[0].name)  # of the same name, too
+    heads = dict(np.load(again / "heads.npz"))
+    (again / "heads.npz").write_bytes(to_npz({name: array + 1 for name, array in heads.items()}))
+    with pytest.raises(ValueError, match=r"another evaluation:\n  evaluation.probe"):
+        evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(again))
+    assert read(finished[0] / "results.json")["probe"] is None
+
+
+def test_a_head_that_diverged_is_named_and_cannot_be_chosen(root, source, tmp_path):
+    said: list[str] = []
+    config = changed(SMALL, sweep={"learning_rates": (1e38, 1e-2)})
+    fields = evaluate(config, source, str(root), tmp_path / "run", say=said.append)
+    assert fields["candidates"][0] == {"name": "lr=1e+38 wd=0.01", "val": None, "test": None}
+    assert (fields["chosen"]["number"], fields["oracle"]["name"]) == (1, "lr=0.01 wd=0.01")
+    (note,) = [note for note in fields["notes"] if "diverged" in note]
+    assert note == "1 of 2 heads diverged and cannot be chosen: lr=1e+38 wd=0.01"
+    assert f"note: {note}" in said
+    with pytest.raises(ValueError, match="every head diverged .* lower sweep.learning_rates"):
+        evaluate(changed(config, sweep={"learning_rates": (1e38,)}), source, str(root), tmp_path / "none")
+
+
+def test_a_temporal_head_learns_from_whole_videos_at_the_pace_of_the_test(root, source, tmp_path):
+    config = changed(SMALL, data={"train_windows": 5}, probe={"head": "temporal"}, sweep={"epochs": 1})
+    assert evaluate(config, source, str(root), tmp_path)["training_moments"] == 16
+
+
+def test_what_heads_need_is_said_before_features_are_computed(finished):
+    first = {start: next(n for n, text in enumerate(finished[1]) if text.startswith(start)) for start in ("2 h", "fe")}
+    assert first["2 h"] < first["fe"], finished[1]
+
+
+def test_a_disk_that_holds_the_training_features_alone_is_refused_before_any_is_computed(
+    root, source, tmp_path, monkeypatch
+):
+    held = 16 * CONFIG.width * 4  # of 48 moments; features of all three splits are needed
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=held))
+    config = changed(SMALL, cache={"kind": "pooled"})
+    with pytest.raises(ValueError, match=rf"missing take {3 * held} bytes, {held} are free"):
+        evaluate(config, source, str(root), tmp_path)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_more_test_cases_make_another_evaluation(root, source, tmp_path):
+    fewer = shutil.copytree(root, tmp_path / "set")
+    (fewer / "phase_annotations" / "video43-phase.txt").unlink()
+    assert evaluate(NEAREST, source, str(fewer), tmp_path / "run")["cases"]["test"] == ["video41", "video42"]
+    with pytest.raises(ValueError, match=r"another evaluation:\n  evaluation.data.test.video43"):
+        evaluate(NEAREST, source, str(root), tmp_path / "run")
+
+
 def test_an_unfinished_or_damaged_probe_is_refused(finished, root, source, tmp_path):
     there = tmp_path / "there"
     there.mkdir()
@@ -242,7 +319,7 @@ def test_an_unfinished_or_damaged_probe_is_refused(finished, root, source, tmp_p
     shutil.copy(finished[0] / "choice.json", there)
     with pytest.raises(ValueError, match=r"heads.npz: no such file; name the workdir of a finished evaluation"):
         evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(there))
-    save_tree(there / "heads.npz", {"linear": np.zeros((2, 3))}, {})
+    save_tree(there / "heads.npz", {"linear": np.zeros((2, 3))})
     with pytest.raises(ValueError, match=r"its heads do not fit this encoder and config: \S+ is "):
         evaluate(SMALL, source, str(root), tmp_path / "run", probe=str(there))
 
