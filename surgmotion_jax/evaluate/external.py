@@ -8,6 +8,7 @@ file, K tokens, D width.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ class ExternalFeatures:
     def __init__(self, folder: str, cases: Sequence[Case], kind: str) -> None:
         if kind == "layers":
             raise ValueError("--features gives one vector or a set of tokens a moment; dense heads need --checkpoint")
-        self._cases = [_aligned(folder, case, kind) for case in cases]
+        self._all = {case.id: _aligned(folder, case, kind) for case in cases}
+        self._cases = [self._all[case.id] for case in cases]
         self.shape = tuple(self._cases[0].shape[1:])
         for case, rows in zip(cases, self._cases, strict=True):
             if rows.shape[1:] != self.shape:
@@ -40,6 +42,12 @@ class ExternalFeatures:
                     f"{folder}: features of {case.id} are {rows.shape[1:]}, those of {cases[0].id} {self.shape}; one "
                     "encoder gives features of one shape"
                 )
+
+    def of(self, cases: Sequence[Case]) -> ExternalFeatures:
+        """Those of some of the cases."""
+        part = copy.copy(self)
+        part._cases = [self._all[case.id] for case in cases]
+        return part
 
     def rows(self, positions: Sequence[Position]) -> np.ndarray:
         return np.stack([self._cases[p.case][p.row] for p in positions])

@@ -144,15 +144,22 @@ def features_of(
 
 def cache_folder(folder: storage.PathLike, key: Mapping[str, Any]) -> pathlib.Path:
     """The folder of features of this key, made where it is not there yet. It must be local: files are mapped."""
+    place = _place(folder, key)
+    if not (place / KEY_FILE).exists():
+        storage.write_text_atomic(place / KEY_FILE, _key_text(key) + "\n")
+    return place
+
+
+def _place(folder: storage.PathLike, key: Mapping[str, Any]) -> pathlib.Path:
     if not storage.is_local(folder):
         raise ValueError(
             f"{os.fspath(folder)}: features are kept on a local disk; use cache.kind=none, or a local path"
         )
-    text = json.dumps(key, sort_keys=True, indent=1)
-    place = pathlib.Path(storage.as_path(folder)) / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if not (place / KEY_FILE).exists():
-        storage.write_text_atomic(place / KEY_FILE, text + "\n")
-    return place
+    return pathlib.Path(storage.as_path(folder)) / hashlib.sha256(_key_text(key).encode()).hexdigest()[:16]
+
+
+def _key_text(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True, indent=1)
 
 
 def file_name(case: Case) -> str:
@@ -174,18 +181,19 @@ def bytes_needed(cases: Sequence[Case], encoding: Encoding) -> int:
 def check_room(cases: Sequence[Case], encoding: Encoding, folder: storage.PathLike) -> None:
     """Raises ValueError where the disk has less room than the files of these cases that are missing.
 
-    Asked before anything is computed: a disk is full hours later.
+    Writes nothing, so that it can be asked before anything is computed: a disk is full hours later.
     """
     if encoding.cache.kind == "none":
         return
-    place = cache_folder(folder, encoding.key)
+    place = _place(folder, encoding.key)
     needed = bytes_needed([case for case in cases if not (place / file_name(case)).exists()], encoding)
-    free = shutil.disk_usage(place).free
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise ValueError(
             f"{place}: the features that are missing take {needed} bytes, {free} are free there; use --cache=none, "
             "--cache=pooled with a head that reads a vector a moment (linear, knn, temporal), "
-            "--config.cache.dtype=float16, or a --workdir on another disk"
+            "--config.cache.dtype=float16, or another disk, each with a --workdir of its own"
         )
 
 

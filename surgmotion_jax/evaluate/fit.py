@@ -150,7 +150,7 @@ def plan_heads(
         layout,
     )
     plan = sweep.prepare(next(batches.from_step(0, 1)))
-    if settings.strategy == "auto" and not measured:  # kept, since the two ways round differently
+    if plan.timing and not measured:  # kept, since the two ways round differently
         text = json.dumps({"strategy": "loop" if plan.group == 1 else "vmap"})
         storage.write_text_atomic(place / MEASURED_FILE, text + "\n")
     say(f"{plan.text()}\n{steps} steps of {batches.batch}, {len(batches.items)} training rows")

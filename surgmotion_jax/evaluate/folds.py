@@ -18,7 +18,8 @@ from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.heads_of_tasks import check_head
+from surgmotion_jax.evaluate.external import ExternalFeatures
+from surgmotion_jax.evaluate.heads_of_tasks import KIND_OF_HEAD, check_head
 from surgmotion_jax.evaluate.results import (
     CONFIG_FILE,
     ONE_CASE,
@@ -65,6 +66,8 @@ def evaluate_protocol(
     # A fold that cannot be must not leave a workdir begun.
     cohorts = [read_cohort(data, root) for data in of_fold.values()]
     used = [case for cohort in cohorts for case in (*cohort.train, *cohort.val, *cohort.test)]
+    if source.encoder is None:
+        ExternalFeatures(source.features, used, KIND_OF_HEAD[config.probe.head])
     saved = claim(workdir, config, source.using(used), config.data.protocol, probe, folds=tuple(members))["probe"]
     path = storage.as_path(workdir)
     found: dict[str, dict[str, Any]] = {}

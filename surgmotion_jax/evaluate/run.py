@@ -1,11 +1,12 @@
 """An evaluation from beginning to end: features, heads, choice, and only then the test labels.
 
 Each stage leaves a file that appears whole, so an evaluation that was interrupted is repeated and goes on: features
-by case, the sweep by steps, `heads.npz`, `choice.json`, `predictions.csv`, `results.json`.
+by case, `strategy.json`, the sweep by steps, `heads.npz`, `choice.json`, `predictions.csv`, `results.json`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from surgmotion_jax.evaluate.external import ExternalFeatures
 from surgmotion_jax.evaluate.feature_cache import Encoding, Features, bytes_needed, check_room, features_of
 from surgmotion_jax.evaluate.fingerprint import fingerprint
 from surgmotion_jax.evaluate.fit import (
+    HEADS_FILE,
     Batches,
     TrainingSet,
     Zeros,
@@ -95,11 +97,13 @@ def evaluate(
     seen = fingerprint(cohort)
     if source.encoder is None:  # a head depends on these files alone; another may be scored on other test cases
         seen["features"] = source.digest([*cohort.train, *cohort.val])
+    results = storage.as_path(workdir) / RESULTS_FILE
+    if not results.exists():  # asked before the workdir is claimed, for the remedy may be another config
+        stage.check_features(probe)
     saved = claim(workdir, config, source, cohort.contents.protocol, probe, seen)["probe"]
-    if (storage.as_path(workdir) / RESULTS_FILE).exists():
+    if results.exists():
         say("this evaluation is finished")
-        return dict(storage.read_json(storage.as_path(workdir) / RESULTS_FILE))
-    stage.check_room(cohort.val, cohort.test, () if probe else cohort.train)
+        return dict(storage.read_json(results))
     learnt = stage.load(probe, saved[0]) if probe else stage.learn()
     choice = read_choice(workdir) or stage.choose(learnt)
     return stage.report(learnt, choice, root)
@@ -138,18 +142,28 @@ class _Stage:
 
     # ---- what every stage needs ----
 
+    @functools.cached_property
+    def external(self) -> ExternalFeatures:
+        """Another encoder's features of all cases. Raises ValueError for a file that does not serve."""
+        cohort, kind = self.cohort, KIND_OF_HEAD[self.config.probe.head]
+        return ExternalFeatures(self.source.features, [*cohort.train, *cohort.val, *cohort.test], kind)
+
     def features(self, cases: Sequence[Case]) -> Features:
         """Features of the cases' moments, computed where they are not there yet."""
         if self.encoding is None:
-            return ExternalFeatures(self.source.features, cases, KIND_OF_HEAD[self.config.probe.head])
+            return self.external.of(cases)
         if self.config.cache.kind != "none":
             self.say(f"features of {len(cases)} cases: {bytes_needed(cases, self.encoding) / 1e6:.4g} MB on disk")
         return features_of(cases, self.encoding, self.folder, self._progress)
 
-    def check_room(self, *splits: Sequence[Case]) -> None:
-        """Raises ValueError where the features of all splits do not fit on the disk."""
-        if self.encoding is not None:
-            check_room([case for split in splits for case in split], self.encoding, self.folder)
+    def check_features(self, probe: str) -> None:
+        """Raises ValueError where features of all splits do not fit on the disk, or another encoder's do not serve."""
+        if self.encoding is None:
+            _ = self.external
+            return
+        learnt = probe or (self.config.probe.head != "knn" and (self.workdir / HEADS_FILE).exists())
+        needed = [*self.cohort.val, *self.cohort.test, *(() if learnt else self.cohort.train)]
+        check_room(needed, self.encoding, self.folder)
 
     def _progress(self, case: str, done: int, total: int) -> None:
         self.say(f"features: {done}/{total} windows, {case} finished")
@@ -260,7 +274,8 @@ class _Stage:
         measured = [self.task.measures(candidate) for candidate in tables]
         found = [value_of(measures, self.task.choice, count) for measures in measured]
         values = [float("nan") if n in learnt.lost else value for n, (value, _) in enumerate(found)]
-        oracle = best(values, found[0][1])
+        found_best = best(values, found[0][1])
+        oracle = choice.number if found_best is None else found_best
         scored = score(benchmark.name, measured[choice.number], count, report)
         return {
             "benchmark": benchmark.name,
@@ -281,8 +296,8 @@ class _Stage:
             "chosen": {"name": choice.name, "number": choice.number, **scored_json(scored)},
             "oracle": {
                 "note": "best candidate on the test cases: not a result, shown for how much choosing there adds",
-                "name": learnt.predictor.names[oracle or 0],
-                **scored_json(score(benchmark.name, measured[oracle or 0], count, None)),
+                "name": learnt.predictor.names[oracle],
+                **scored_json(score(benchmark.name, measured[oracle], count, None)),
             },
             "candidates": self.candidates(learnt, choice, values),
             "choice": {"metric": choice.metric, "convention": choice.convention},

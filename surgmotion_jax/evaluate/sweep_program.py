@@ -29,7 +29,7 @@ HEADS_TIMED = 4  # of the loop, in each round
 GIB = 2**30
 ADVICE = (
     "Lower sweep.batch, give fewer sweep.learning_rates or sweep.weight_decays, let an attentive head compute again "
-    "what it need not keep (probe.remat=full), or raise sweep.memory_gb (0: what is free on the device)."
+    "what it need not keep (probe.remat=full), each in a new --workdir, or raise sweep.memory_gb (0: what is free)."
 )
 
 
@@ -179,7 +179,9 @@ def groupings(work: Work) -> list[Grouping]:
     parts, rows = work.layout.batch_parts, work.shapes.mask.shape[0]
     if parts == 1:
         return [("nothing", group) for group in _divisors(work.heads)]
-    by_rows = [("rows", group) for group in _divisors(work.heads) if group < parts and rows % parts == 0]
+    # A kernel written for one TPU core cannot be cut by the compiler, as rows would be.
+    whole = getattr(work.head.config, "attention", "") == "splash" or rows % parts
+    by_rows = [] if whole else [("rows", group) for group in _divisors(work.heads) if group < parts]
     if work.heads < parts and by_rows:
         return by_rows
     return [("heads", group) for group in _divisors(-(-work.heads // parts))] + by_rows

@@ -169,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--peer", action="store_true", help="a loop of PyTorch as well")
     asked = parser.parse_args(argv)
+    if asked.heads < len(WEIGHT_DECAYS) or asked.heads % len(WEIGHT_DECAYS):
+        parser.error(f"--heads is {asked.heads}; give a multiple of {len(WEIGHT_DECAYS)}")
     config = ProbeConfig(asked.width, len(CLASSES), depth=asked.depth, heads=asked.attention_heads)
     batch, grid = features_of(asked.rows, asked.tokens, asked.width), grid_of(asked.heads)
     subjects: dict[str, Any] = {name: Ours(config, grid, batch, name) for name in ("vmap", "loop")}
@@ -178,7 +180,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         subject()  # the first step is slower; its losses must be the same
     for subject in subjects.values():
         np.testing.assert_allclose(subject.losses, subjects["loop"].losses, rtol=0, atol=1e-4)
-    print(f"{asked.rows} x {asked.tokens} tokens x {asked.width}, {asked.depth} layers, {asked.heads} heads")
+    print(
+        f"{asked.rows} x {asked.tokens} tokens x {asked.width}, {asked.depth} layers, {asked.heads} heads; "
+        f"vmap takes {subjects['vmap'].group} at a time"
+    )
     print("\n".join(lines(timed_in_turns(subjects, asked.rounds))))
 
 

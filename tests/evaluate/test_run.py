@@ -298,8 +298,8 @@ def test_a_disk_that_holds_the_training_features_alone_is_refused_before_any_is_
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=held))
     config = changed(SMALL, cache={"kind": "pooled"})
     with pytest.raises(ValueError, match=rf"missing take {3 * held} bytes, {held} are free"):
-        evaluate(config, source, str(root), tmp_path)
-    assert not list(tmp_path.rglob("*.npy"))
+        evaluate(config, source, str(root), tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # free for the config that the message advises
 
 
 def test_more_test_cases_make_another_evaluation(root, source, tmp_path):
@@ -390,6 +390,21 @@ def test_a_changed_file_of_features_is_refused_on_repeat(foreign, root, tmp_path
         path.write_bytes(to_npz({"features": arrays["features"] + 1e-3, "time": arrays["time"]}))
     with pytest.raises(ValueError, match=r"holds another evaluation:\n(.*\n)?  evaluation.encoder.files: "):
         evaluate(NEAREST, Source(features=folder), str(root), tmp_path / "run")
+
+
+def test_features_that_do_not_serve_are_refused_before_the_workdir_is_claimed(foreign, root, tmp_path):
+    folder, run = foreign(tmp_path / "feat"), tmp_path / "run"
+    whole = (tmp_path / "feat" / "video42.npz").read_bytes()
+    for wrong, message in (
+        ({"features": np.full((8, 4), np.nan), "time": np.arange(8.0)}, "video42.npz: features that are not finite"),
+        ({"features": np.ones((8, 5)), "time": np.arange(8.0)}, r"features of video42 are \(5,\), those of video02"),
+    ):
+        (tmp_path / "feat" / "video42.npz").write_bytes(to_npz(wrong))
+        with pytest.raises(ValueError, match=message):
+            evaluate(NEAREST, Source(features=folder), str(root), run)
+        assert not run.exists()
+    (tmp_path / "feat" / "video42.npz").write_bytes(whole)
+    evaluate(NEAREST, Source(features=folder), str(root), run)
 
 
 def test_folders_of_one_name_are_told_apart_by_what_they_hold(foreign, root, tmp_path):

@@ -258,11 +258,15 @@ def test_a_state_saved_on_one_device_goes_on_on_eight():
 
 def test_rows_are_shared_out_where_a_device_has_no_room_for_a_head_with_all_of_them():
     work = types.SimpleNamespace
-    mask = work(shape=(16,))
-    made = functools.partial(work, shapes=work(mask=mask), layout=work(batch_parts=8))
+    mask, config = work(shape=(16,)), work(attention="xla")
+    made = functools.partial(work, shapes=work(mask=mask), layout=work(batch_parts=8), head=work(config=config))
     heads = [("heads", 3), ("heads", 1)]
     assert sweep_program.groupings(made(heads=20)) == [*heads, ("rows", 5), ("rows", 4), ("rows", 2), ("rows", 1)]
-    mask.shape = (4,)
+    assert sweep_program.groupings(made(heads=7)) == [("rows", 7), ("rows", 1)]
+    config.attention = "splash"  # a kernel that the compiler cannot cut by rows
+    assert sweep_program.groupings(made(heads=20)) == heads
+    assert sweep_program.groupings(made(heads=7)) == [("heads", 1)]
+    mask.shape, config.attention = (4,), "xla"
     assert sweep_program.groupings(made(heads=20)) == heads
     assert sweep_program.groupings(made(heads=7)) == [("heads", 1)]
 
