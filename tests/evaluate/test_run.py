@@ -85,6 +85,20 @@ def test_every_case_and_second_is_predicted_exactly_once(finished):
         assert table["time"].tolist() == list(range(8))
 
 
+def test_every_window_is_encoded_once_however_many_heads_learn_from_it(root, source, tmp_path, monkeypatch):
+    encoded: list[int] = []
+    encode = Encoding.__call__
+
+    def counted(self, batch):
+        encoded.append(len(batch.positions))
+        return encode(self, batch)
+
+    monkeypatch.setattr(Encoding, "__call__", counted)
+    fields = evaluate(changed(SMALL, sweep={"learning_rates": (3e-2, 1e-2, 1e-3)}), source, str(root), tmp_path)
+    assert len(fields["candidates"]) == 3
+    assert sum(encoded) == 48  # six videos of 8 s: training, choice and test
+
+
 class Stopped(Exception):
     """What interrupts a run here."""
 
