@@ -6,6 +6,7 @@ packages that epath needs for it. Bottom of the import order: this module import
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -83,6 +84,12 @@ def read_json(path: PathLike) -> Any:
         raise ValueError(f"{where}: not valid JSON ({error.msg}); restore the file from where it came") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{os.fspath(path)}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def sha256_of(path: PathLike) -> str:
+    """Hex digest of a file's content, read piece by piece: it may be larger than memory."""
+    with as_path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ensure_writable(directory: PathLike) -> epath.Path:

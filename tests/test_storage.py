@@ -1,5 +1,6 @@
 """Laws of the filesystem seam."""
 
+import hashlib
 import json
 import os
 import re
@@ -70,3 +71,9 @@ def test_only_urls_are_remote():
     assert storage.is_local("/a/b")
     assert storage.is_local("a:b")
     assert not storage.is_local("gs://bucket/run")
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    content = bytes(range(256)) * 2000
+    (tmp_path / "file").write_bytes(content)
+    assert storage.sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()

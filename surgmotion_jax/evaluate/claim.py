@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -78,5 +77,5 @@ def saved_head(probe: str) -> dict[str, Any]:
     return {
         "head": choice.name,
         "sweep": storage.read_json(storage.as_path(probe) / CONFIG_FILE)["config"]["sweep"],
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": storage.sha256_of(path),
     }

@@ -93,7 +93,7 @@ def digest_of_files(folder: str, cases: Sequence[Case], known: dict[str, str]) -
     for case in cases:
         if case.id not in known:
             path = _path(folder, case.id)
-            known[case.id] = f"{case.id}{path.suffix} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            known[case.id] = f"{case.id}{path.suffix} {storage.sha256_of(path)}"
     lines = sorted({known[case.id] for case in cases})
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -65,11 +65,12 @@ def evaluate_protocol(
     of_fold = {member: dataclasses.replace(config.data, protocol=member) for member in members}
     # A fold that cannot be must not leave a workdir begun.
     cohorts = [read_cohort(data, root) for data in of_fold.values()]
-    used = [case for cohort in cohorts for case in (*cohort.train, *cohort.val, *cohort.test)]
-    if source.encoder is None:
+    cases = (case for cohort in cohorts for case in (*cohort.train, *cohort.val, *cohort.test))
+    used = list({case.id: case for case in cases}.values())  # most are in every fold
+    path = storage.as_path(workdir)
+    if source.encoder is None and not (path / RESULTS_FILE).exists():
         ExternalFeatures(source.features, used, KIND_OF_HEAD[config.probe.head])
     saved = claim(workdir, config, source.using(used), config.data.protocol, probe, folds=tuple(members))["probe"]
-    path = storage.as_path(workdir)
     found: dict[str, dict[str, Any]] = {}
     for member, data in of_fold.items():
         say(f"fold {member}")

@@ -73,7 +73,7 @@ class WeightFile:
     @functools.cached_property
     def sha256(self) -> str:
         """Of the file; of a sharded one, that of the lines that `sha256sum` prints for its files, sorted by name."""
-        digests = {file.name: _sha256(file) for file in self.files}
+        digests = {file.name: storage.sha256_of(file) for file in self.files}
         if len(digests) == 1:
             return next(iter(digests.values()))
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
@@ -227,8 +227,3 @@ def _short(value: Any) -> str:
     shortener = reprlib.Repr()
     shortener.maxlevel, shortener.maxother = 3, 60
     return shortener.repr(value)[:200]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
