@@ -1,7 +1,7 @@
 """Video representation learning for surgery by latent motion prediction, in JAX.
 
 import surgmotion_jax
-encoder = surgmotion_jax.load_encoder("runs/tiny")  # see surgmotion_jax/evaluate/frozen.py
+encoder = surgmotion_jax.load_encoder("runs/tiny")  # see surgmotion_jax/evaluate/encoder/frozen.py
 tokens_BxtxhxwxD = encoder(video_BxTxHxWx3)
 """
 
@@ -11,12 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from surgmotion_jax.evaluate.frozen import load_encoder, load_pretraining
+    from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_encoder", "load_pretraining"]
 
-_LAZY = {"load_encoder": "surgmotion_jax.evaluate.frozen", "load_pretraining": "surgmotion_jax.evaluate.frozen"}
+_LAZY = {
+    "load_encoder": "surgmotion_jax.evaluate.encoder.frozen",
+    "load_pretraining": "surgmotion_jax.evaluate.encoder.frozen",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import importlib.resources
 import importlib.util
 import re
@@ -20,6 +19,8 @@ from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+
+from surgmotion_jax.checks import did_you_mean
 
 T = TypeVar("T")
 
@@ -81,8 +82,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "config") -> T:
 def _check_names(path: str, got: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in got:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, known)
             raise ConfigError(f"{path} has no field {name!r}; it has {', '.join(known)}.{hint}")
 
 

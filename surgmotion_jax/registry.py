@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from surgmotion_jax.checks import did_you_mean
 
 
 class Command(NamedTuple):
@@ -57,8 +58,7 @@ def resolve(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
         if len(argv) >= words and name in COMMANDS:
             return name, argv[words:]
     asked = " ".join(argv[:2] if argv and any(n.startswith(argv[0] + " ") for n in COMMANDS) else argv[:1])
-    close = difflib.get_close_matches(asked, COMMANDS, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(asked, COMMANDS)
     raise ValueError(f"unknown command {asked!r}; there are {', '.join(COMMANDS)}.{hint}")
 
 

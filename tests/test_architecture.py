@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A part imports only parts of lower levels: those of one level know nothing of each other.
 LEVELS = (
-    ("storage", "inert_pickle"),
+    ("storage", "inert_pickle", "checks"),
     ("records", "config", "registry"),
     ("models",),
     ("parallel", "checkpoints", "data"),
@@ -41,8 +41,8 @@ DOORS = {
     "tensorboardX": ("records.py",),
     "tensorflow_datasets": ("data/tfds_source.py", "benchmarks/tfds_builder.py"),
     "tifffile": ("benchmarks/depth_files.py", "simulate/layouts/scared.py"),
-    "torch": ("pretrain/torch_peer.py",),
-    "transformers": ("pretrain/torch_peer.py",),
+    "torch": ("pretrain/bench/torch_peer.py",),
+    "transformers": ("pretrain/bench/torch_peer.py",),
     "tensorflow": (),
 }
 

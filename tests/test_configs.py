@@ -16,10 +16,10 @@ from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.mixture import shares
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.masks import mask_programs
-from surgmotion_jax.pretrain.preflight import check
+from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.schedules import ema_momentum, learning_rate, weight_decay
-from surgmotion_jax.pretrain.summary import parameter_count
+from surgmotion_jax.pretrain.setup.preflight import check
+from surgmotion_jax.pretrain.setup.summary import parameter_count
 
 ROOT = Path(__file__).parents[1]
 ARGUMENTS = {

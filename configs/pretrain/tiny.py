@@ -4,7 +4,7 @@
   surgmotion pretrain --config=configs/pretrain/tiny.py --data=VIDEOS --workdir=runs/vjepa \
       --config.loss.motion.alpha=0 --config.loss.affinity.weight=0 --config.loss.diversity.weight=0
 
-The defaults of every field, and what each does, are in surgmotion_jax/pretrain/config.py.
+The defaults of every field, and what each does, are in surgmotion_jax/pretrain/config/.
 """
 
 from ml_collections import ConfigDict

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from surgmotion_jax.benchmarks.benchmark import FAMILIES, Benchmark
+from surgmotion_jax.checks import did_you_mean
 
 BENCHMARKS: dict[str, str] = {
     "cholec80": "surgmotion_jax.benchmarks.cholec80",
@@ -41,8 +41,7 @@ def get(name: str) -> Benchmark:
     if name in _REGISTERED:
         return _REGISTERED[name]
     if name not in BENCHMARKS:
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, names())
         raise ValueError(f"unknown benchmark {name!r}; there are {', '.join(names())}.{hint}")
     return checked(importlib.import_module(BENCHMARKS[name]).BENCHMARK)
 

@@ -117,7 +117,7 @@ def check_row(workdir: Any, config: PretrainConfig) -> None:
     """Raises ValueError if a row's workdir holds a run of another config."""
     from surgmotion_jax import storage
     from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, as_dict
-    from surgmotion_jax.pretrain.stored_config import with_later_fields
+    from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
 
     if config.run.accept_changes or not (workdir / "config.json").exists():
         return

@@ -104,7 +104,7 @@ def parse_rest(rest: Sequence[str]) -> argparse.Namespace:
 
 
 def check_rest(given: argparse.Namespace) -> None:
-    from surgmotion_jax.models.config import at_least, one_of
+    from surgmotion_jax.checks import at_least, one_of
 
     at_least("--steps", given.steps, 1)
     at_least("--warmup", given.warmup, 1)  # the first step of a program is no measure of the others

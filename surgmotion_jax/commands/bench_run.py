@@ -16,18 +16,18 @@ from surgmotion_jax import storage
 from surgmotion_jax.commands.bench import OURS, PEER, SYNTHETIC, Request
 from surgmotion_jax.data import ClipDataset, batches
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, process_rows
-from surgmotion_jax.pretrain import bench_step
-from surgmotion_jax.pretrain.bench import Quartiles, StepTime, mfu, quartiles, ratios, take_turns
-from surgmotion_jax.pretrain.bench_step import Counts, OurStep
+from surgmotion_jax.pretrain.bench import steps as bench_step
+from surgmotion_jax.pretrain.bench.steps import Counts, OurStep
+from surgmotion_jax.pretrain.bench.timing import Quartiles, StepTime, mfu, quartiles, ratios, take_turns
+from surgmotion_jax.pretrain.bench.torch_peer import TorchStep, check_peer
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.machine import memory_gb
-from surgmotion_jax.pretrain.masks import MaskProgram
 from surgmotion_jax.pretrain.objective import RawBatch
-from surgmotion_jax.pretrain.placement import place
-from surgmotion_jax.pretrain.plan_cost import step_flops
-from surgmotion_jax.pretrain.preflight import check
+from surgmotion_jax.pretrain.plan.cost import step_flops
+from surgmotion_jax.pretrain.sample.masks import MaskProgram
+from surgmotion_jax.pretrain.setup.machine import memory_gb
+from surgmotion_jax.pretrain.setup.placement import place
+from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.step import resolve
-from surgmotion_jax.pretrain.torch_peer import TorchStep, check_peer
 
 PROFILED_STEPS = 3
 

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 from surgmotion_jax import storage
 
 if TYPE_CHECKING:
-    from surgmotion_jax.evaluate.comparison import Cell, Comparison, Summary
-    from surgmotion_jax.evaluate.seeds import Column
+    from surgmotion_jax.evaluate.compare.comparison import Cell, Comparison, Summary
+    from surgmotion_jax.evaluate.compare.seeds import Column
 
 ENDINGS = (".html", ".tex")
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv) or not argv:
         print(__doc__)
         return 0
-    from surgmotion_jax.evaluate.comparison import compare, summarise
+    from surgmotion_jax.evaluate.compare.comparison import compare, summarise
 
     given = read_request(argv)
     wanted = tuple(given.metrics.split(",")) if given.metrics else ()
@@ -79,7 +79,7 @@ def read_columns(arguments: Sequence[str], names: str | None) -> list[Column]:
     Raises ValueError for a workdir without an evaluation, another number of names, and seeds that do not belong
     together.
     """
-    from surgmotion_jax.evaluate.seeds import read_column, shared_name
+    from surgmotion_jax.evaluate.compare.seeds import read_column, shared_name
 
     groups = [seeds_of(argument) for argument in arguments]
     given = names.split(",") if names else [shared_name(list(map(_last, group))) for group in groups]
@@ -101,7 +101,7 @@ def seeds_of(argument: str) -> list[str]:
 
 def told_apart(columns: Sequence[Column]) -> list[Column]:
     """The columns, those that one table has under the same name with that of their folder before it."""
-    from surgmotion_jax.evaluate.seeds import shared_name
+    from surgmotion_jax.evaluate.compare.seeds import shared_name
 
     def in_folder(column: Column) -> Column:
         folder = shared_name([_last(os.path.dirname(os.path.abspath(run.workdir))) for run in column.runs])
@@ -152,7 +152,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, ...]]:
 
 def _corrected(cell: Cell | None, p: float | None) -> str:
     """A difference with its p value as it is and as Holm corrects it."""
-    from surgmotion_jax.evaluate.comparison import SIGNIFICANT
+    from surgmotion_jax.evaluate.compare.comparison import SIGNIFICANT
 
     return _difference(cell) + ("" if p is None else f", Holm {p:.3g}{'*' if p < SIGNIFICANT else ''}")
 

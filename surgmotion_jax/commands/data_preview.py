@@ -26,8 +26,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
+from surgmotion_jax.checks import at_least
 from surgmotion_jax.commands.pretrain import read_command_line
-from surgmotion_jax.models.config import at_least
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.report import pictures
 
@@ -109,8 +109,8 @@ def training_clips(config: PretrainConfig, count: int) -> Iterator[Shown]:
     import jax.numpy as jnp
 
     from surgmotion_jax.data import ClipDataset, batches
-    from surgmotion_jax.pretrain.masks import mask_programs, program_of_step
     from surgmotion_jax.pretrain.objective import RawBatch, prepare
+    from surgmotion_jax.pretrain.sample.masks import mask_programs, program_of_step
 
     programs = mask_programs(config.mask, config.grid)
     prepared = {p.name: jax.jit(partial(prepare, config=config, program=p, training=True)) for p in programs}

@@ -186,9 +186,9 @@ def plan(config: PretrainConfig) -> Iterator[Line]:
     import jax
 
     from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-    from surgmotion_jax.pretrain.placement import place
-    from surgmotion_jax.pretrain.preflight import check
-    from surgmotion_jax.pretrain.summary import summarise
+    from surgmotion_jax.pretrain.setup.placement import place
+    from surgmotion_jax.pretrain.setup.preflight import check
+    from surgmotion_jax.pretrain.setup.summary import summarise
 
     config, _ = place(config, jax.devices())
     layout = MeshLayout(make_mesh(config.parallel))

@@ -98,7 +98,7 @@ def open_source(given: argparse.Namespace) -> Source:
     """The encoder on every device of this process, or the folder of features."""
     import jax
 
-    from surgmotion_jax.evaluate.frozen import load_encoder
+    from surgmotion_jax.evaluate.encoder.frozen import load_encoder
     from surgmotion_jax.evaluate.source import Source
 
     if given.features:

@@ -1,8 +1,8 @@
 """`surgmotion export CHECKPOINT OUT [flags]`: an encoder as one StableHLO program for any number of clips.
 
 Writes OUT and OUT.json (shapes, digest, platforms). The program takes uint8 RGB clips [B, frames, size, size, 3] and
-returns tokens [B, t, h, w, D]; load it with `surgmotion_jax.evaluate.exported.load_exported`, or `jax.export`. Weights
-are constants inside it, so that one file is enough; above 2 GB, which the format cannot hold, give
+returns tokens [B, t, h, w, D]; load it with `surgmotion_jax.evaluate.encoder.exported.load_exported`, or `jax.export`.
+Weights are constants inside it, so that one file is enough; above 2 GB, which the format cannot hold, give
 --weights-as-arguments: they come first among the arguments, and are written to OUT.npz. The program is loaded back and
 compared with the direct call before anything is written.
 """
@@ -32,8 +32,8 @@ def run(given: argparse.Namespace) -> int:
     import jax
 
     from surgmotion_jax import storage
-    from surgmotion_jax.evaluate.exported import ExportSettings, export_encoder
-    from surgmotion_jax.evaluate.frozen import load_encoder
+    from surgmotion_jax.evaluate.encoder.exported import ExportSettings, export_encoder
+    from surgmotion_jax.evaluate.encoder.frozen import load_encoder
 
     platforms = tuple(given.platforms.split(","))
     settings = ExportSettings(given.frames, given.size, platforms, given.weights_as_arguments)

@@ -1,7 +1,7 @@
 """`surgmotion extract VIDEO... --out DIR --checkpoint PATH [flags]`: features of videos from a frozen encoder.
 
 Slides a window over each video, encodes it, and writes one file a video (read it with
-`surgmotion_jax.evaluate.feature_files.read_features`, or an npz with NumPy) with the features, the time of each and
+`surgmotion_jax.evaluate.features.files.read_features`, or an npz with NumPy) with the features, the time of each and
 how they were made. Repeating the command does what is left; other settings need another folder. A video is a file, a
 folder of videos, a folder of frames, a quoted glob, or a CSV (columns path, case, start, end). With --moments=1 windows
 end at every second, the first frame repeated before the start, which is what `surgmotion evaluate --features` scores.
@@ -16,11 +16,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from surgmotion_jax.pretrain.progress import duration
+from surgmotion_jax.pretrain.monitor.progress import duration
 
 if TYPE_CHECKING:
-    from surgmotion_jax.evaluate.extract import ExtractSettings, Progress
-    from surgmotion_jax.evaluate.frozen import FrozenEncoder
+    from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+    from surgmotion_jax.evaluate.features.extract import ExtractSettings, Progress
 
 SOME_UNREADABLE = 1
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str]) -> int:
     from surgmotion_jax.checkpoints.lock import workdir_lock
     from surgmotion_jax.data.config import SourceConfig
     from surgmotion_jax.data.sources import expand
-    from surgmotion_jax.evaluate.extract import ExtractSettings, Machine, extract
-    from surgmotion_jax.evaluate.frozen import load_encoder
-    from surgmotion_jax.evaluate.windows import plan_windows
+    from surgmotion_jax.evaluate.encoder.frozen import load_encoder
+    from surgmotion_jax.evaluate.features.extract import ExtractSettings, Machine, extract
+    from surgmotion_jax.evaluate.features.windows import plan_windows
 
     ending = given.moments is not None
     stride_s = 1 / given.moments if ending else given.stride

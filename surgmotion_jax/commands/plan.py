@@ -27,8 +27,8 @@ from surgmotion_jax import config as door
 if TYPE_CHECKING:
     from surgmotion_jax.parallel.topology import Topology
     from surgmotion_jax.pretrain.config import PretrainConfig
-    from surgmotion_jax.pretrain.plan import Plan
-    from surgmotion_jax.pretrain.plan_sweep import Trial
+    from surgmotion_jax.pretrain.plan.plan import Plan
+    from surgmotion_jax.pretrain.plan.sweep import Trial
 
 
 def main(argv: Sequence[str]) -> int:
@@ -74,7 +74,7 @@ def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, argparse.Nam
 
 def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Any], given: argparse.Namespace) -> int:
     """One plan. Returns 1 if it does not fit."""
-    from surgmotion_jax.pretrain.plan import plan
+    from surgmotion_jax.pretrain.plan.plan import plan
 
     if topology.compiled:
         print(f"compiling for {topology.name}, which takes minutes", flush=True)
@@ -87,7 +87,7 @@ def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Any],
 
 def run_sweep(config: PretrainConfig, topology: Topology, devices: Sequence[Any], given: argparse.Namespace) -> int:
     """Several plans, the best first. Returns 1 if none fits."""
-    from surgmotion_jax.pretrain.plan_sweep import label, sweep
+    from surgmotion_jax.pretrain.plan.sweep import label, sweep
 
     print("the config itself first, then the candidates", flush=True)
     trials = sweep(config, topology, devices, given.mfu, given.compilations, lambda text: print(text, flush=True))
@@ -101,7 +101,7 @@ def run_sweep(config: PretrainConfig, topology: Topology, devices: Sequence[Any]
 
 
 def sweep_line(trial: Trial) -> str:
-    from surgmotion_jax.pretrain.plan_sweep import label
+    from surgmotion_jax.pretrain.plan.sweep import label
 
     memory = trial.plan.memory
     verdict = "fits" if trial.sound else "tight" if trial.plan.fits else "too large"
@@ -148,7 +148,7 @@ def _memory_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _remedy_lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    from surgmotion_jax.pretrain.plan_remedies import remedies
+    from surgmotion_jax.pretrain.plan.remedies import remedies
 
     for remedy in remedies(plan):
         enough = "then it fits" if remedy.enough else "not enough alone"
@@ -177,7 +177,7 @@ def _work_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _input_lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    from surgmotion_jax.pretrain.plan import JPEG_CLIP_S, MP4_CLIP_S
+    from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S
 
     frames = plan.config.data.frames
     ways = (("JPEG records", JPEG_CLIP_S), ("480p video files", MP4_CLIP_S))
@@ -216,8 +216,8 @@ def gib(size: float) -> str:
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """The plan as plain values, figures derived from it included."""
-    from surgmotion_jax.pretrain.plan import JPEG_CLIP_S, MP4_CLIP_S
-    from surgmotion_jax.pretrain.plan_remedies import remedies
+    from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S
+    from surgmotion_jax.pretrain.plan.remedies import remedies
 
     derived = ("fits", "clips", "step_s", "link_s", "clips_per_s", "host_clips_per_s", "chip_hours")
     return {

@@ -77,7 +77,7 @@ def run(config: PretrainConfig, workdir: str, command: str) -> int:
     from surgmotion_jax import storage
     from surgmotion_jax.checkpoints.lock import workdir_lock
     from surgmotion_jax.parallel.processes import joined
-    from surgmotion_jax.pretrain.agreement import SETUP, setup_facts
+    from surgmotion_jax.pretrain.setup.agreement import SETUP, setup_facts
 
     use_compilation_cache(config.run.compilation_cache)
     with ExitStack() as stack:
@@ -119,7 +119,7 @@ class Session:
 
         from surgmotion_jax.checkpoints.store import CheckpointStore
         from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-        from surgmotion_jax.pretrain.placement import place
+        from surgmotion_jax.pretrain.setup.placement import place
         from surgmotion_jax.pretrain.step import resolve
 
         self.workdir, self.command, self.group = workdir, command, group
@@ -133,9 +133,9 @@ class Session:
     def run(self) -> Any:
         """The exit code, or a `Halted` that says why the run was ended."""
         from surgmotion_jax.commands.pretrain_training import run_training
-        from surgmotion_jax.pretrain.alarms import check_monitoring
         from surgmotion_jax.pretrain.loop import last_step
-        from surgmotion_jax.pretrain.preflight import check
+        from surgmotion_jax.pretrain.monitor.alarms import check_monitoring
+        from surgmotion_jax.pretrain.setup.preflight import check
 
         programs, abstract = check(self.config, self.layout)
         notes = check_monitoring(self.config)
@@ -164,7 +164,7 @@ class Session:
         if self.store.latest() is None:
             return
         from surgmotion_jax.checkpoints.errors import CheckpointDamaged
-        from surgmotion_jax.pretrain.stored_config import with_later_fields
+        from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
 
         try:
             manifest = self.store.read_manifest()
@@ -194,7 +194,7 @@ class Session:
         """Finds what a new run starts from, and refuses weights of another architecture before anything is compiled."""
         if self.store.latest() is not None or not self.config.init.checkpoint:
             return
-        from surgmotion_jax.pretrain.initial import plan_initial
+        from surgmotion_jax.pretrain.setup.initial import plan_initial
 
         self.initial = plan_initial(self.config.init, self.config.model, self.config.objective.head)
         for line in self.initial.told:
@@ -202,7 +202,7 @@ class Session:
 
     def open_data(self) -> Any:
         from surgmotion_jax.data import ClipDataset
-        from surgmotion_jax.pretrain.agreement import DATA, listing_facts
+        from surgmotion_jax.pretrain.setup.agreement import DATA, listing_facts
 
         dataset = ClipDataset(self.config.data, self.config.seed)
         self.group.agree(DATA, listing_facts(dataset))
@@ -211,7 +211,7 @@ class Session:
     def open_probe(self) -> Any:
         """The labelled windows to probe, or None."""
         from surgmotion_jax.commands.pretrain_probe import read_probe_set
-        from surgmotion_jax.pretrain.probing import probe_facts
+        from surgmotion_jax.pretrain.monitor.probing import probe_facts
 
         found = read_probe_set(self.config, self.layout)
         if found is not None:
@@ -222,8 +222,8 @@ class Session:
         """Prints what is about to run and writes it beside the metrics."""
         from surgmotion_jax import storage
         from surgmotion_jax.data import describe
-        from surgmotion_jax.pretrain.machine import environment
-        from surgmotion_jax.pretrain.summary import summarise
+        from surgmotion_jax.pretrain.setup.machine import environment
+        from surgmotion_jax.pretrain.setup.summary import summarise
 
         summary = summarise(self.config, self.layout, abstract, programs)
         for row in describe(dataset):
@@ -250,8 +250,8 @@ class Session:
         """Compiles every program before the first step, and says how many and how long."""
         from surgmotion_jax.commands.pretrain_probe import Probe
         from surgmotion_jax.commands.pretrain_training import Programs
-        from surgmotion_jax.pretrain.heldout import compile_heldout_step
-        from surgmotion_jax.pretrain.probing import compile_pooled_features
+        from surgmotion_jax.pretrain.monitor.heldout import compile_heldout_step
+        from surgmotion_jax.pretrain.monitor.probing import compile_pooled_features
         from surgmotion_jax.pretrain.step import compile_train_step
 
         started = time.monotonic()
@@ -269,7 +269,7 @@ class Session:
 
     def first_state(self, abstract: Any) -> Any:
         """The newest sound checkpoint, or a fresh state (from `init.checkpoint` if given)."""
-        from surgmotion_jax.pretrain.initial import start_from
+        from surgmotion_jax.pretrain.setup.initial import start_from
         from surgmotion_jax.pretrain.state import TrainState, create_state
 
         if self.store.latest() is not None:

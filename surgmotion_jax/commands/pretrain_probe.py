@@ -11,11 +11,11 @@ import numpy as np
 
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.config import DataConfig
-from surgmotion_jax.evaluate.knn import nearest_neighbours
-from surgmotion_jax.evaluate.windows_of_cases import WindowReader, padded, prefetched
+from surgmotion_jax.evaluate.features.windows_of_cases import WindowReader, padded, prefetched
+from surgmotion_jax.evaluate.heads.knn import nearest_neighbours
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, process_rows, to_global
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.probing import Moments, ProbeSet, choose, probe_batch, probe_metrics
+from surgmotion_jax.pretrain.monitor.probing import Moments, ProbeSet, choose, probe_batch, probe_metrics
 
 AHEAD = 2  # batches decoded while one is encoded
 

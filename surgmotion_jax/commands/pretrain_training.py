@@ -12,18 +12,18 @@ from typing import Any
 from surgmotion_jax.checkpoints.best import Best
 from surgmotion_jax.checkpoints.manifest import ManifestFields
 from surgmotion_jax.models.architecture import architecture
-from surgmotion_jax.pretrain.bench import mfu
+from surgmotion_jax.pretrain.bench.timing import mfu
 from surgmotion_jax.pretrain.config import as_dict
-from surgmotion_jax.pretrain.heldout import evaluate_heldout
-from surgmotion_jax.pretrain.interruption import Interruption
 from surgmotion_jax.pretrain.loop import Halted, NonFinite, Services, last_step, train
-from surgmotion_jax.pretrain.machine import memory_gb
-from surgmotion_jax.pretrain.plan_cost import step_flops
-from surgmotion_jax.pretrain.progress import Progress, duration
-from surgmotion_jax.pretrain.rollback import Rollback, passed_over, read_rollbacks, write_rollbacks
-from surgmotion_jax.pretrain.snapshot import write_snapshot
+from surgmotion_jax.pretrain.monitor.heldout import evaluate_heldout
+from surgmotion_jax.pretrain.monitor.interruption import Interruption
+from surgmotion_jax.pretrain.monitor.progress import Progress, duration
+from surgmotion_jax.pretrain.monitor.rollback import Rollback, passed_over, read_rollbacks, write_rollbacks
+from surgmotion_jax.pretrain.monitor.snapshot import write_snapshot
+from surgmotion_jax.pretrain.monitor.watch import Ending
+from surgmotion_jax.pretrain.plan.cost import step_flops
+from surgmotion_jax.pretrain.setup.machine import memory_gb
 from surgmotion_jax.pretrain.state import TrainState, abstract_state
-from surgmotion_jax.pretrain.watch import Ending
 from surgmotion_jax.records import MetricsWriter
 
 INTERRUPTED = 130

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from surgmotion_jax import storage
-from surgmotion_jax.evaluate.predictors import Tables
+from surgmotion_jax.evaluate.heads.predictors import Tables
 from surgmotion_jax.evaluate.tasks.task import Task, value_of
 
 CHOICE_FILE = "choice.json"

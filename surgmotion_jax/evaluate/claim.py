@@ -11,9 +11,9 @@ from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.evaluate.choice import read_choice
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.feature_index import differing
+from surgmotion_jax.evaluate.features.index import differing
 from surgmotion_jax.evaluate.fingerprint import check_probe
-from surgmotion_jax.evaluate.fit import HEADS_FILE
+from surgmotion_jax.evaluate.heads.fit import HEADS_FILE
 from surgmotion_jax.evaluate.results import CONFIG_FILE
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.models.architecture import architecture

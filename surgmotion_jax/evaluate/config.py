@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from surgmotion_jax.checks import at_least, one_of
+from surgmotion_jax.evaluate.features.window_frames import RESIZES
+from surgmotion_jax.evaluate.heads.sweep import STRATEGIES, Grid
+from surgmotion_jax.evaluate.heads.targets import WEIGHTINGS
 from surgmotion_jax.evaluate.metrics.bootstrap import METHODS
-from surgmotion_jax.evaluate.sweep import STRATEGIES, Grid
-from surgmotion_jax.evaluate.targets import WEIGHTINGS
-from surgmotion_jax.evaluate.window_frames import RESIZES
 from surgmotion_jax.models.attention import IMPLEMENTATIONS
-from surgmotion_jax.models.config import DTYPES, REMAT_POLICIES, at_least, one_of
+from surgmotion_jax.models.config import DTYPES, REMAT_POLICIES
 
 RECIPES = ("ours", "released")
 HEADS = ("attentive", "linear", "knn", "dense", "temporal")

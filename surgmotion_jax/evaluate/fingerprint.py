@@ -19,8 +19,8 @@ from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.evaluate.cohort import Cohort, unlabelled
-from surgmotion_jax.evaluate.feature_cache import file_name
-from surgmotion_jax.evaluate.feature_index import differing
+from surgmotion_jax.evaluate.features.cache import file_name
+from surgmotion_jax.evaluate.features.index import differing
 from surgmotion_jax.evaluate.results import CONFIG_FILE
 
 DIGITS = 16  # of a sha256 that are kept: enough to see a change

@@ -18,8 +18,8 @@ from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.external import ExternalFeatures
-from surgmotion_jax.evaluate.heads_of_tasks import KIND_OF_HEAD, check_head
+from surgmotion_jax.evaluate.features.external import ExternalFeatures
+from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, check_head
 from surgmotion_jax.evaluate.results import (
     CONFIG_FILE,
     ONE_CASE,

@@ -10,11 +10,11 @@ import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
-from surgmotion_jax.evaluate.feature_cache import Features
-from surgmotion_jax.evaluate.feature_files import to_npz
-from surgmotion_jax.evaluate.predictors import Predictor, spread
+from surgmotion_jax.evaluate.features.cache import Features
+from surgmotion_jax.evaluate.features.files import to_npz
+from surgmotion_jax.evaluate.features.windows_of_cases import WindowReader, in_order
+from surgmotion_jax.evaluate.heads.predictors import Predictor, spread
 from surgmotion_jax.evaluate.tasks.families import Truths
-from surgmotion_jax.evaluate.windows_of_cases import WindowReader, in_order
 
 PICTURES_FILE = "pictures.npz"
 

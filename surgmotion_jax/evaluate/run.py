@@ -21,10 +21,11 @@ from surgmotion_jax.evaluate.choice import Choice, best, choose, read_choice, wr
 from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import Cohort, read_cohort, read_test_cases
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.external import ExternalFeatures
-from surgmotion_jax.evaluate.feature_cache import Encoding, Features, bytes_needed, check_room, features_of
+from surgmotion_jax.evaluate.features.cache import Encoding, Features, bytes_needed, check_room, features_of
+from surgmotion_jax.evaluate.features.external import ExternalFeatures
+from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowReader, in_order
 from surgmotion_jax.evaluate.fingerprint import fingerprint
-from surgmotion_jax.evaluate.fit import (
+from surgmotion_jax.evaluate.heads.fit import (
     HEADS_FILE,
     Batches,
     TrainingSet,
@@ -34,9 +35,8 @@ from surgmotion_jax.evaluate.fit import (
     train_heads,
     without_lost,
 )
-from surgmotion_jax.evaluate.heads_of_tasks import KIND_OF_HEAD, check_head, head_for, wanted_features
-from surgmotion_jax.evaluate.overlays import write_pictures
-from surgmotion_jax.evaluate.predictors import (
+from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, check_head, head_for, wanted_features
+from surgmotion_jax.evaluate.heads.predictors import (
     HeadPredictor,
     NeighbourPredictor,
     Predictor,
@@ -44,6 +44,8 @@ from surgmotion_jax.evaluate.predictors import (
     predict_tables,
     spread,
 )
+from surgmotion_jax.evaluate.heads.targets import Objective
+from surgmotion_jax.evaluate.overlays import write_pictures
 from surgmotion_jax.evaluate.results import (
     RESULTS_FILE,
     case_notes,
@@ -53,11 +55,9 @@ from surgmotion_jax.evaluate.results import (
     write_results,
 )
 from surgmotion_jax.evaluate.source import Source
-from surgmotion_jax.evaluate.targets import Objective
 from surgmotion_jax.evaluate.tasks.depth import typical_depth
 from surgmotion_jax.evaluate.tasks.families import DENSE, Truths, make_task
 from surgmotion_jax.evaluate.tasks.task import Task, Truth, score, value_of
-from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader, in_order
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgmotion_jax.benchmarks.benchmark import Case
-from surgmotion_jax.evaluate.external import digest_of_files
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.features.external import digest_of_files
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ something, so that older checkpoints still describe themselves in the same words
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from surgmotion_jax.checks import did_you_mean
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings, V21Settings
 
 # Model fields that say how to compute, not what the arrays of a checkpoint mean.
@@ -68,8 +68,7 @@ def _checked(found: Any, section: type, prefix: str) -> Mapping[str, Any]:
     known = [name for name in defaults if prefix or name not in COMPUTE_FIELDS]
     unknown = [name for name in found if name not in known]
     if unknown:
-        close = difflib.get_close_matches(str(unknown[0]), known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(str(unknown[0]), known)
         raise ValueError(
             f"{where} has the unknown field(s) {', '.join(map(repr, unknown))}; known are {', '.join(known)}.{hint} A "
             "newer version of this package may have written it: use that version."

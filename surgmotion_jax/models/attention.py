@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from surgmotion_jax.models.config import ModelConfig, one_of
+from surgmotion_jax.checks import one_of
+from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.models.derivatives import softmax_attention
 from surgmotion_jax.models.layout import Layout
 

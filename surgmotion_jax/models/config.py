@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from surgmotion_jax.checks import at_least, one_of
 
 POSITIONS = ("rope_tiled", "rope", "sincos", "sincos_uniform")
 REMAT_POLICIES = ("none", "full", "attention", "projections", "dots")
@@ -53,20 +54,6 @@ VARIANTS: dict[str, Variant] = {
     "vit_gigantic": Variant(1664, 48, 16, 8192),
     "vit_gigantic_xformers": Variant(1664, 48, 26, 8192),
 }
-
-
-def one_of(name: str, got: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError, with a suggestion, unless `got` is one of `allowed`."""
-    if got not in allowed:
-        close = difflib.get_close_matches(str(got), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{name} is {got!r}; it must be one of {', '.join(allowed)}.{hint}")
-
-
-def at_least(name: str, got: float, least: float) -> None:
-    """Raises ValueError unless `got >= least`."""
-    if not got >= least:
-        raise ValueError(f"{name} is {got}; it must be at least {least}.")
 
 
 def rotary_segment(head_dim: int) -> int:

@@ -16,7 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from surgmotion_jax.models.config import DTYPES, at_least, one_of
+from surgmotion_jax.checks import at_least, one_of
+from surgmotion_jax.models.config import DTYPES
 from surgmotion_jax.models.transformer import LayerNorm, Linear, named, normalise
 
 Params = dict[str, Any]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from surgmotion_jax.models.config import ModelConfig, PredictorSettings, at_least, rotary_segment
+from surgmotion_jax.checks import at_least
+from surgmotion_jax.models.config import ModelConfig, PredictorSettings, rotary_segment
 
 
 @dataclass(frozen=True)

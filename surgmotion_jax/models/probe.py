@@ -15,8 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from surgmotion_jax.checks import at_least
 from surgmotion_jax.models.attention import attend
-from surgmotion_jax.models.config import TransformerConfig, at_least
+from surgmotion_jax.models.config import TransformerConfig
 from surgmotion_jax.models.encoder import logical_axes
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
 from surgmotion_jax.models.transformer import (

@@ -6,13 +6,14 @@ one on any machine. A group of GPUs is named `gpu:h100x8`; nothing is compiled f
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from surgmotion_jax.checks import did_you_mean
 
 GIB = 2**30
 GPU_SHARE = 0.75  # of a GPU's memory that JAX's allocator takes by default
@@ -134,8 +135,7 @@ def describe(name: str) -> Topology:
     if kind == "gpu":
         return _gpus(name, shape)
     if kind not in CHIPS:
-        close = difflib.get_close_matches(kind, (*CHIPS, "gpu"), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(kind, (*CHIPS, "gpu"))
         raise TopologyError(
             f"--topology {name!r}: {kind!r} is not a generation of TPUs that can be compiled for; there are "
             f"{', '.join(f'{g}:{c.slices[0]}' for g, c in CHIPS.items())} and larger, and gpu:h100x8.{hint}"

@@ -7,7 +7,6 @@ term that a row has is weighed as the config weighs it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from surgmotion_jax.checks import did_you_mean
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.masks import mask_programs
-from surgmotion_jax.pretrain.plan_cost import step_flops
+from surgmotion_jax.pretrain.plan.cost import step_flops
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.setup.summary import parameter_count
 from surgmotion_jax.pretrain.state import init_state
-from surgmotion_jax.pretrain.summary import parameter_count
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def choose_rows(names: str) -> tuple[str, ...]:
     chosen = tuple(name.strip() for name in names.split(",") if name.strip()) if names else DEFAULT_ROWS
     for name in chosen:
         if name not in ROWS:
-            close = difflib.get_close_matches(name, ROWS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, ROWS)
             raise ValueError(f"--rows names {name!r}; there are {', '.join(ROWS)}.{hint}")
     if len(set(chosen)) < len(chosen) or not chosen:
         raise ValueError(f"--rows is {names!r}; name each row once, of {', '.join(ROWS)}.")

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.heldout import Pictured
-from surgmotion_jax.pretrain.masks import MaskProgram, program_of_step
+from surgmotion_jax.pretrain.monitor.heldout import Pictured
+from surgmotion_jax.pretrain.monitor.watch import Ending, Watch
 from surgmotion_jax.pretrain.objective import RawBatch
+from surgmotion_jax.pretrain.sample.masks import MaskProgram, program_of_step
 from surgmotion_jax.pretrain.state import TrainState
-from surgmotion_jax.pretrain.watch import Ending, Watch
 
 Metrics = Mapping[str, float]
 

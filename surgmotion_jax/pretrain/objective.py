@@ -17,14 +17,14 @@ from surgmotion_jax.models.layout import Layout
 from surgmotion_jax.models.pixels import normalise_pixels
 from surgmotion_jax.models.predictor import predict
 from surgmotion_jax.models.transformer import normalise
-from surgmotion_jax.pretrain import saliency
-from surgmotion_jax.pretrain.augment import augment, centre
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.flow import flow_score
-from surgmotion_jax.pretrain.fov import field_of_view, patches_inside
-from surgmotion_jax.pretrain.losses import Spread, affinity_loss, diversity_loss, motion_loss, spread
-from surgmotion_jax.pretrain.masks import MaskProgram, MaskSet, draw_masks, tube_logits
-from surgmotion_jax.pretrain.pixel_objective import pixel_targets, pixel_terms
+from surgmotion_jax.pretrain.losses.pixels import pixel_targets, pixel_terms
+from surgmotion_jax.pretrain.losses.terms import Spread, affinity_loss, diversity_loss, motion_loss, spread
+from surgmotion_jax.pretrain.sample import saliency
+from surgmotion_jax.pretrain.sample.augment import augment, centre
+from surgmotion_jax.pretrain.sample.flow import flow_score
+from surgmotion_jax.pretrain.sample.fov import field_of_view, patches_inside
+from surgmotion_jax.pretrain.sample.masks import MaskProgram, MaskSet, draw_masks, tube_logits
 
 # Streams of random draws, each a fold of the seed.
 AUGMENT, SAMPLE_MASK, STEP_MASK = 0, 1, 2

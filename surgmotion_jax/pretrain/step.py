@@ -13,9 +13,9 @@ from surgmotion_jax.models.attention import resolve_attention
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.masks import MaskProgram
 from surgmotion_jax.pretrain.objective import Prepared, RawBatch, loss_and_metrics, prepare
 from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema, global_norm
+from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, on_device, shardings_of
 
 Metrics = dict[str, jax.Array]

@@ -26,9 +26,9 @@ from surgmotion_jax.models.probe import probe
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.initial import plan_initial, start_from
-from surgmotion_jax.pretrain.masks import mask_programs
 from surgmotion_jax.pretrain.objective import loss_and_metrics, prepare
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.setup.initial import plan_initial, start_from
 from surgmotion_jax.pretrain.state import create_state
 from tests.checkpoints import foreign_weights as fw
 from tests.pretrain.fixtures import random_batch, small_flags

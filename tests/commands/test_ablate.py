@@ -11,11 +11,11 @@ import pytest
 from surgmotion_jax import config as door
 from surgmotion_jax.commands import ablate, pretrain
 from surgmotion_jax.data.config import SourceConfig
-from surgmotion_jax.evaluate.frozen import load_encoder, load_pretraining
+from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings
 from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, config_of
 from surgmotion_jax.pretrain.config import InitConfig, PretrainConfig
-from surgmotion_jax.pretrain.initial import plan_initial
+from surgmotion_jax.pretrain.setup.initial import plan_initial
 from surgmotion_jax.records import read_metrics
 
 STEPS = "--config.steps=2"

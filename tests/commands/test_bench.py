@@ -7,8 +7,8 @@ import json
 import pytest
 
 from surgmotion_jax.commands.bench import main, read_subject
-from surgmotion_jax.pretrain import bench_step
-from surgmotion_jax.pretrain.bench_step import Compilation, OurStep
+from surgmotion_jax.pretrain.bench.steps import Compilation, OurStep
+from surgmotion_jax.pretrain.bench.timing import steps as bench_step
 from tests.commands.conftest import SMALL
 
 ARGUMENTS = [*SMALL, "--steps=2", "--warmup=1"]

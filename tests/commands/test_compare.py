@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands.compare import main, read_columns, seeds_of
-from surgmotion_jax.evaluate.comparison import compare
+from surgmotion_jax.evaluate.compare.comparison import compare
 from surgmotion_jax.evaluate.config import ReportConfig
 from surgmotion_jax.evaluate.results import scored_json, write_predictions, write_results
 from surgmotion_jax.evaluate.tasks.task import score

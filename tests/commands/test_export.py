@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands import export as command
-from surgmotion_jax.evaluate import exported, frozen
-from surgmotion_jax.evaluate.exported import ExportSettings, export_encoder, load_exported
+from surgmotion_jax.evaluate.encoder import exported, frozen
+from surgmotion_jax.evaluate.encoder.exported import ExportSettings, export_encoder, load_exported
 from tests.evaluate.encoders import small_encoder
 
 SETTINGS = ExportSettings(4, 16, ("cpu", "tpu"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands import extract
-from surgmotion_jax.evaluate.feature_files import read_features
+from surgmotion_jax.evaluate.features.files import read_features
 
 FLAGS = ("--checkpoint=random:vit_nano", "--size=32", "--frames=2", "--fps=5", "--batch=2")
 

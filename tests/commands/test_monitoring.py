@@ -12,8 +12,8 @@ from surgmotion_jax.__main__ import main
 from surgmotion_jax.checkpoints.store import CheckpointStore
 from surgmotion_jax.commands import pretrain
 from surgmotion_jax.commands.pretrain_probe import Probe, read_probe_set, window_reader
-from surgmotion_jax.evaluate.frozen import load_encoder
-from surgmotion_jax.pretrain.rollback import read_rollbacks
+from surgmotion_jax.evaluate.encoder.frozen import load_encoder
+from surgmotion_jax.pretrain.monitor.rollback import read_rollbacks
 from surgmotion_jax.records import read_metrics
 from tests.benchmarks.simulated import make
 from tests.commands.group import Run

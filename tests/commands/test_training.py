@@ -11,8 +11,8 @@ from surgmotion_jax.checkpoints.store import CheckpointStore
 from surgmotion_jax.commands import pretrain_training
 from surgmotion_jax.commands.pretrain_training import Programs, Training, run_training
 from surgmotion_jax.pretrain.loop import Halted
-from surgmotion_jax.pretrain.masks import mask_programs
-from surgmotion_jax.pretrain.rollback import read_rollbacks
+from surgmotion_jax.pretrain.monitor.rollback import read_rollbacks
+from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import TrainState
 from surgmotion_jax.records import read_metrics
 from tests.parallel.test_sharding import layout_of

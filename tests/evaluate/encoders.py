@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax
 
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
-from surgmotion_jax.evaluate.weights import Origin
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.weights import Origin
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings
 from surgmotion_jax.models.encoder import init_encoder
 from surgmotion_jax.parallel.config import ParallelConfig

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.checkpoints.errors import LISTED
-from surgmotion_jax.evaluate.comparison import NOTED, compare, holm, summarise
+from surgmotion_jax.evaluate.compare.comparison import NOTED, compare, holm, summarise
+from surgmotion_jax.evaluate.compare.seeds import Column, Run, SeedMean, shared_name
 from surgmotion_jax.evaluate.config import ReportConfig
 from surgmotion_jax.evaluate.metrics.bootstrap import interval, paired_difference
 from surgmotion_jax.evaluate.results import scored_json
-from surgmotion_jax.evaluate.seeds import Column, Run, SeedMean, shared_name
 from surgmotion_jax.evaluate.tasks.segmentation import MEASURES, SegmentationTask
 from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.task import score

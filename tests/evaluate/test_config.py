@@ -17,8 +17,8 @@ from surgmotion_jax.evaluate.config import (
     ReportConfig,
     SweepConfig,
 )
-from surgmotion_jax.evaluate.heads_of_tasks import check_head, check_platform, head_for
-from surgmotion_jax.evaluate.targets import regression, segmentation
+from surgmotion_jax.evaluate.heads.of_tasks import check_head, check_platform, head_for
+from surgmotion_jax.evaluate.heads.targets import regression, segmentation
 from tests.evaluate.evaluations import SMALL, changed
 from tests.evaluate.head_speed import quick
 

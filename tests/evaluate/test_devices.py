@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.results import read_predictions
 from surgmotion_jax.evaluate.run import evaluate
 from surgmotion_jax.evaluate.source import Source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from surgmotion_jax.evaluate.differences import differing_fields
+from surgmotion_jax.evaluate.compare.differences import differing_fields
 
 
 def test_each_field_that_differs_is_named_with_both_values():

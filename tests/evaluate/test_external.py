@@ -9,12 +9,12 @@ from surgmotion_jax.benchmarks.benchmark import Case, VideoFrames
 from surgmotion_jax.data.sources import VideoFile
 from surgmotion_jax.data.write_video import VideoWriter
 from surgmotion_jax.evaluate.config import CacheConfig, DataConfig
-from surgmotion_jax.evaluate.external import ExternalFeatures
-from surgmotion_jax.evaluate.extract import ExtractSettings, Machine, extract
-from surgmotion_jax.evaluate.feature_cache import ComputedFeatures, Encoding, Wanted
-from surgmotion_jax.evaluate.feature_files import feature_writer
-from surgmotion_jax.evaluate.windows import WindowPlan
-from surgmotion_jax.evaluate.windows_of_cases import in_order
+from surgmotion_jax.evaluate.features.cache import ComputedFeatures, Encoding, Wanted
+from surgmotion_jax.evaluate.features.external import ExternalFeatures
+from surgmotion_jax.evaluate.features.extract import ExtractSettings, Machine, extract
+from surgmotion_jax.evaluate.features.files import feature_writer
+from surgmotion_jax.evaluate.features.windows import WindowPlan
+from surgmotion_jax.evaluate.features.windows_of_cases import in_order
 from tests.evaluate.encoders import small_encoder
 
 PLAN = WindowPlan(frames=4, fps=2.0, stride_s=1.0)

@@ -17,10 +17,10 @@ from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.sources import VideoFile, expand
 from surgmotion_jax.data.write_video import VideoWriter
-from surgmotion_jax.evaluate.extract import ExtractSettings, Machine, due_times, extract
-from surgmotion_jax.evaluate.feature_files import read_features
-from surgmotion_jax.evaluate.feature_index import OtherSettings, file_names
-from surgmotion_jax.evaluate.windows import WindowPlan
+from surgmotion_jax.evaluate.features.extract import ExtractSettings, Machine, due_times, extract
+from surgmotion_jax.evaluate.features.files import read_features
+from surgmotion_jax.evaluate.features.index import OtherSettings, file_names
+from surgmotion_jax.evaluate.features.windows import WindowPlan
 from tests.evaluate.encoders import small_encoder
 
 SIDE = 32

@@ -13,7 +13,8 @@ import pytest
 
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.config import CacheConfig, DataConfig
-from surgmotion_jax.evaluate.feature_cache import (
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.features.cache import (
     ComputedFeatures,
     Encoding,
     Wanted,
@@ -22,8 +23,7 @@ from surgmotion_jax.evaluate.feature_cache import (
     features_of,
     file_name,
 )
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
-from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader, in_order
+from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowReader, in_order
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.evaluate.encoders import small_encoder

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate.feature_files import (
+from surgmotion_jax.evaluate.features.files import (
     SUFFIXES,
     VideoFeatures,
     encode_metadata,

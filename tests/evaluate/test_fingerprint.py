@@ -14,11 +14,11 @@ import pytest
 from surgmotion_jax.benchmarks.benchmark import Case, ImageFrames
 from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.weights import Origin
 from surgmotion_jax.evaluate.fingerprint import case_digests, check_probe, fingerprint
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.run import evaluate
 from surgmotion_jax.evaluate.source import Source
-from surgmotion_jax.evaluate.weights import Origin
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.evaluate.encoders import CONFIG, small_encoder

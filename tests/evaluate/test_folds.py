@@ -14,7 +14,7 @@ from surgmotion_jax.commands.evaluate import table
 from surgmotion_jax.commands.evaluation_page import results_section
 from surgmotion_jax.evaluate import folds
 from surgmotion_jax.evaluate.cohort import read_cohort
-from surgmotion_jax.evaluate.feature_files import to_npz
+from surgmotion_jax.evaluate.features.files import to_npz
 from surgmotion_jax.evaluate.folds import evaluate_protocol
 from surgmotion_jax.evaluate.results import ONE_CASE, read_predictions
 from surgmotion_jax.evaluate.source import Source

@@ -10,7 +10,7 @@ import pytest
 import surgmotion_jax
 from surgmotion_jax.checkpoints.manifest import ManifestFields
 from surgmotion_jax.checkpoints.store import CheckpointStore
-from surgmotion_jax.evaluate.frozen import FrozenEncoder, features
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, features
 from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.models.encoder import encode, init_encoder
 from surgmotion_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate.heads import HEADS, LinearConfig, linear, make_head, pooled
+from surgmotion_jax.evaluate.heads.networks import HEADS, LinearConfig, linear, make_head, pooled
 from surgmotion_jax.models.dense_head import DenseHeadConfig
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.temporal import TemporalConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate.knn import nearest_neighbours, one_hot
+from surgmotion_jax.evaluate.heads.knn import nearest_neighbours, one_hot
 
 RNG = np.random.default_rng(0)
 BANK, QUERY, LABEL = RNG.normal(size=(30, 6)), RNG.normal(size=(11, 6)), RNG.integers(0, 4, 30)

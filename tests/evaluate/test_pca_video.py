@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from surgmotion_jax.evaluate.pca_video import box_cells, fit_palette, shown_places, side_by_side
-from surgmotion_jax.evaluate.windows import WindowPlan, due_times, real_frames, window_starts
+from surgmotion_jax.evaluate.features.pca_video import box_cells, fit_palette, shown_places, side_by_side
+from surgmotion_jax.evaluate.features.windows import WindowPlan, due_times, real_frames, window_starts
 
 
 def scene(seed: int = 0, size: int = 12, width: int = 16) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

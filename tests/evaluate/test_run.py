@@ -14,16 +14,16 @@ import pytest
 
 from surgmotion_jax.evaluate import run as running
 from surgmotion_jax.evaluate.cohort import drawn, read_cohort, read_test_cases
-from surgmotion_jax.evaluate.external import ExternalFeatures
-from surgmotion_jax.evaluate.feature_cache import ComputedFeatures, Encoding, Wanted
-from surgmotion_jax.evaluate.feature_files import to_npz
-from surgmotion_jax.evaluate.fit import save_tree
-from surgmotion_jax.evaluate.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.weights import Origin
+from surgmotion_jax.evaluate.features.cache import ComputedFeatures, Encoding, Wanted
+from surgmotion_jax.evaluate.features.external import ExternalFeatures
+from surgmotion_jax.evaluate.features.files import to_npz
+from surgmotion_jax.evaluate.features.windows_of_cases import in_order
+from surgmotion_jax.evaluate.heads.fit import save_tree
 from surgmotion_jax.evaluate.results import read_predictions
 from surgmotion_jax.evaluate.run import evaluate
 from surgmotion_jax.evaluate.source import Source
-from surgmotion_jax.evaluate.weights import Origin
-from surgmotion_jax.evaluate.windows_of_cases import in_order
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.benchmarks.simulated import make

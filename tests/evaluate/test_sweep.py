@@ -13,12 +13,11 @@ import numpy as np
 import optax
 import pytest
 
-from surgmotion_jax.evaluate import predictors, sweep_program, targets
-from surgmotion_jax.evaluate.adamw import cosine
-from surgmotion_jax.evaluate.heads import LinearConfig, make_head
-from surgmotion_jax.evaluate.predictors import HeadPredictor
-from surgmotion_jax.evaluate.sweep import Batch, Grid, Sweep, SweepSettings
-from surgmotion_jax.evaluate.sweep_program import HeadState
+from surgmotion_jax.evaluate.heads.adamw import cosine
+from surgmotion_jax.evaluate.heads.networks import LinearConfig, make_head, predictors, sweep_program, targets
+from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
+from surgmotion_jax.evaluate.heads.sweep import Batch, Grid, Sweep, SweepSettings
+from surgmotion_jax.evaluate.heads.sweep_program import HeadState
 from surgmotion_jax.models import attention, config, probe, transformer
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.parallel.config import ParallelConfig
@@ -321,7 +320,7 @@ def test_the_plan_says_what_it_will_do():
 
 def test_what_is_free_on_the_device_is_the_limit_where_none_is_given(monkeypatch):
     needed = linear_sweep()[1].total_bytes
-    monkeypatch.setattr("surgmotion_jax.evaluate.sweep.free_bytes", lambda device: needed - 1)
+    monkeypatch.setattr("surgmotion_jax.evaluate.heads.sweep.free_bytes", lambda device: needed - 1)
     assert bare_sweep().prepare(batch_of()).budget == needed - 1
     assert bare_sweep(budget=2 * needed).prepare(batch_of()).budget == 2 * needed
 

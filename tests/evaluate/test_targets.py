@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate import targets
+from surgmotion_jax.evaluate.heads.networks import targets
+from surgmotion_jax.evaluate.heads.targets import class_weights, weighted_mean
 from surgmotion_jax.evaluate.metrics.triplets import to_component
-from surgmotion_jax.evaluate.targets import class_weights, weighted_mean
 
 NAMES = ("cut", "clip", "clean", "pack")
 COUNTS = np.array([8, 2, 0, 4])

@@ -7,7 +7,7 @@ import pytest
 
 from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.write_video import VideoWriter
-from surgmotion_jax.evaluate.window_frames import content_box, decoded_size, read_windows
+from surgmotion_jax.evaluate.features.window_frames import content_box, decoded_size, read_windows
 
 
 @pytest.fixture(scope="module")

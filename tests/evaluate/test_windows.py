@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate.windows import (
+from surgmotion_jax.evaluate.features.windows import (
     WindowPlan,
     due_times,
     plan_windows,

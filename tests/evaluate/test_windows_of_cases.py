@@ -9,7 +9,7 @@ from PIL import Image
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.benchmark import Case, ImageFrames
 from surgmotion_jax.evaluate.config import DataConfig
-from surgmotion_jax.evaluate.windows_of_cases import (
+from surgmotion_jax.evaluate.features.windows_of_cases import (
     Position,
     WindowReader,
     gather,

@@ -12,9 +12,9 @@ import pytest
 from surgmotion_jax.parallel.auto_mesh import STATE_SHARE, Demand, choose_mesh, device_memory, slice_count
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, arrange, make_mesh, mesh_shape
-from surgmotion_jax.pretrain.placement import demand_of, place
-from surgmotion_jax.pretrain.preflight import check
-from surgmotion_jax.pretrain.summary import bytes_per_device
+from surgmotion_jax.pretrain.setup.placement import demand_of, place
+from surgmotion_jax.pretrain.setup.preflight import check
+from surgmotion_jax.pretrain.setup.summary import bytes_per_device
 from tests.pretrain.fixtures import small_config
 
 GB = 10**9

@@ -10,8 +10,8 @@ import pytest
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape, process_rows, to_global
 from surgmotion_jax.parallel.rules import parameter_sharding
-from surgmotion_jax.pretrain.masks import mask_programs
-from surgmotion_jax.pretrain.preflight import check
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.state import abstract_state, create_state
 from surgmotion_jax.pretrain.step import abstract_batch, compile_train_step, prepare_shards
 from tests.pretrain.fixtures import random_batch, small_config

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from surgmotion_jax.pretrain.flow import align, displacements, flow_score
-from surgmotion_jax.pretrain.fov import field_of_view, patches_inside
-from surgmotion_jax.pretrain.saliency import motion_score
+from surgmotion_jax.pretrain.sample.flow import align, displacements, flow_score
+from surgmotion_jax.pretrain.sample.fov import field_of_view, patches_inside
+from surgmotion_jax.pretrain.sample.saliency import motion_score
 from tests.pretrain.motion_scenes import NUISANCES, MotionScene, auroc, motion_scene, tool_tokens
 
 SIDE, PATCH = 128, 8  # as many tokens as 256 pixels have in patches of 16

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from surgmotion_jax.pretrain.alarms import check_monitoring, collapse_alarms, spike_alarm
-from surgmotion_jax.pretrain.monitor_config import AlarmConfig, ProbeConfig
-from surgmotion_jax.pretrain.watch import Watch
+from surgmotion_jax.pretrain.config.monitor import AlarmConfig, ProbeConfig
+from surgmotion_jax.pretrain.monitor.alarms import check_monitoring, collapse_alarms, spike_alarm
+from surgmotion_jax.pretrain.monitor.watch import Watch
 from tests.pretrain.fixtures import small_config
 
 HEALTHY = {

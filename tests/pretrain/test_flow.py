@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.pretrain.block_match import blocks, match, tent
-from surgmotion_jax.pretrain.camera_motion import camera_field, fit_camera, warp
 from surgmotion_jax.pretrain.config import SaliencyConfig
-from surgmotion_jax.pretrain.flow import flow_score, over_time
+from surgmotion_jax.pretrain.sample.block_match import blocks, match, tent
+from surgmotion_jax.pretrain.sample.camera_motion import camera_field, fit_camera, warp
+from surgmotion_jax.pretrain.sample.flow import flow_score, over_time
 from tests.pretrain.fixtures import small_config
 from tests.pretrain.motion_scenes import auroc
 

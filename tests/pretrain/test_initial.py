@@ -18,7 +18,7 @@ from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.pretrain.config import InitConfig
-from surgmotion_jax.pretrain.initial import choose_parts, plan_initial, start_from
+from surgmotion_jax.pretrain.setup.initial import choose_parts, plan_initial, start_from
 from surgmotion_jax.pretrain.state import abstract_state
 from tests.pretrain.fixtures import small_config
 

@@ -9,7 +9,7 @@ import pytest
 
 from surgmotion_jax.pretrain import loop
 from surgmotion_jax.pretrain.loop import Services, train
-from surgmotion_jax.pretrain.masks import mask_programs, program_of_step
+from surgmotion_jax.pretrain.sample.masks import mask_programs, program_of_step
 from surgmotion_jax.pretrain.state import TrainState
 from tests.pretrain.fixtures import small_config
 

@@ -11,8 +11,8 @@ import pytest
 
 from surgmotion_jax.models.config import Grid
 from surgmotion_jax.pretrain.config import BlockSet, MaskConfig
-from surgmotion_jax.pretrain.masks import block_priority, block_size, draw_masks, mask_programs, program_of_step
 from surgmotion_jax.pretrain.objective import sample_keys
+from surgmotion_jax.pretrain.sample.masks import block_priority, block_size, draw_masks, mask_programs, program_of_step
 
 GRID = Grid(8, 14, 14)
 GOLDEN = Path(__file__).parents[1] / "golden"

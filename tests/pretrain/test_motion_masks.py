@@ -13,8 +13,8 @@ from surgmotion_jax.models.config import Grid
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, to_global
 from surgmotion_jax.pretrain.config import MaskConfig
-from surgmotion_jax.pretrain.masks import draw_masks, mask_programs, tube_logits
 from surgmotion_jax.pretrain.objective import sample_keys
+from surgmotion_jax.pretrain.sample.masks import draw_masks, mask_programs, tube_logits
 from surgmotion_jax.pretrain.step import abstract_batch, prepare_shards
 from tests.pretrain.fixtures import random_batch, small_config
 

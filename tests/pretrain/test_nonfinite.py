@@ -12,7 +12,7 @@ import pytest
 from surgmotion_jax.parallel.mesh import MeshLayout, to_global
 from surgmotion_jax.pretrain import objective
 from surgmotion_jax.pretrain.loop import Services, train
-from surgmotion_jax.pretrain.masks import MaskProgram, mask_programs
+from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, init_state, shardings_of
 from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step, prepare_shards
 from tests.parallel.test_sharding import layout_of

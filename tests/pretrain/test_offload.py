@@ -14,8 +14,8 @@ from surgmotion_jax.checkpoints.store import CheckpointStore
 from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.parallel.mesh import to_global
 from surgmotion_jax.pretrain.config import InitConfig
-from surgmotion_jax.pretrain.initial import plan_initial, start_from
-from surgmotion_jax.pretrain.masks import mask_programs
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.setup.initial import plan_initial, start_from
 from surgmotion_jax.pretrain.state import HOST, TrainState, abstract_state, create_state, in_host_memory
 from surgmotion_jax.pretrain.step import compile_train_step
 from tests.parallel.test_sharding import layout_of

@@ -10,17 +10,17 @@ import pytest
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, to_global
-from surgmotion_jax.pretrain.alarms import check_monitoring, collapse_alarms
 from surgmotion_jax.pretrain.config import AlarmConfig
-from surgmotion_jax.pretrain.heldout import compile_heldout_step
-from surgmotion_jax.pretrain.masks import mask_programs
+from surgmotion_jax.pretrain.losses.pixels import VARIANCE_EPS, pixel_loss, pixel_targets, pixel_terms
+from surgmotion_jax.pretrain.monitor.alarms import check_monitoring, collapse_alarms
+from surgmotion_jax.pretrain.monitor.heldout import compile_heldout_step
 from surgmotion_jax.pretrain.objective import loss_and_metrics, pixels_of, prepare
-from surgmotion_jax.pretrain.pixel_objective import VARIANCE_EPS, pixel_loss, pixel_targets, pixel_terms
-from surgmotion_jax.pretrain.plan_cost import expected_traffic, kept_bytes, step_flops
-from surgmotion_jax.pretrain.preflight import check
+from surgmotion_jax.pretrain.plan.cost import expected_traffic, kept_bytes, step_flops
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.setup.preflight import check
+from surgmotion_jax.pretrain.setup.summary import parameter_count, summarise
 from surgmotion_jax.pretrain.state import abstract_state, init_state, shardings_of
 from surgmotion_jax.pretrain.step import prepare_shards
-from surgmotion_jax.pretrain.summary import parameter_count, summarise
 from tests.pretrain.fixtures import random_batch, small_config
 
 SMALL = {"model.width": 96, "model.heads": 6, "model.mlp": 192}

@@ -17,12 +17,12 @@ import pytest
 from surgmotion_jax.parallel.collectives import Collective, Loop, collectives
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.parallel.topology import Chip, Topology, describe
-from surgmotion_jax.pretrain import plan_remedies
-from surgmotion_jax.pretrain.masks import mask_programs
-from surgmotion_jax.pretrain.plan import SHARE, Compiled, largest, memory_needed, plan, read_compiled
-from surgmotion_jax.pretrain.plan_program import exchanges, study
-from surgmotion_jax.pretrain.plan_remedies import HOST_LINK, remedies
-from surgmotion_jax.pretrain.plan_sweep import sweep
+from surgmotion_jax.pretrain.plan.plan import SHARE, Compiled, largest, memory_needed, plan, read_compiled
+from surgmotion_jax.pretrain.plan.plan import remedies as plan_remedies
+from surgmotion_jax.pretrain.plan.program import exchanges, study
+from surgmotion_jax.pretrain.plan.remedies import HOST_LINK, remedies
+from surgmotion_jax.pretrain.plan.sweep import sweep
+from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import abstract_state, create_state
 from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step
 from tests.pretrain.fixtures import small_config

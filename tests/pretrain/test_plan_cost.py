@@ -12,9 +12,9 @@ from surgmotion_jax.models.config import REMAT_POLICIES, ModelConfig
 from surgmotion_jax.models.encoder import encode, init_encoder
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-from surgmotion_jax.pretrain.masks import mask_programs
 from surgmotion_jax.pretrain.objective import RawBatch, loss_and_metrics, prepare
-from surgmotion_jax.pretrain.plan_cost import expected_traffic, kept_bytes, recomputed_flops, step_flops, trunk_bytes
+from surgmotion_jax.pretrain.plan.cost import expected_traffic, kept_bytes, recomputed_flops, step_flops, trunk_bytes
+from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import abstract_state, init_state
 from tests.pretrain.fixtures import small_config
 

@@ -10,9 +10,8 @@ import pytest
 
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents, ImageFrames
 from surgmotion_jax.commands.pretrain_probe import vote
-from surgmotion_jax.evaluate.frozen import features
-from surgmotion_jax.pretrain.agreement import setup_facts
-from surgmotion_jax.pretrain.probing import (
+from surgmotion_jax.evaluate.encoder.frozen import features
+from surgmotion_jax.pretrain.monitor.probing import (
     balanced_accuracy,
     choose,
     compile_pooled_features,
@@ -20,6 +19,7 @@ from surgmotion_jax.pretrain.probing import (
     probe_facts,
     probe_metrics,
 )
+from surgmotion_jax.pretrain.setup.agreement import setup_facts
 from surgmotion_jax.pretrain.state import abstract_state, shardings_of
 from tests.parallel.test_sharding import layout_of
 from tests.pretrain.fixtures import small_config

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from surgmotion_jax.pretrain.rollback import ROLLBACKS_FILE, Rollback, passed_over, read_rollbacks, write_rollbacks
+from surgmotion_jax.pretrain.monitor.rollback import (
+    ROLLBACKS_FILE,
+    Rollback,
+    passed_over,
+    read_rollbacks,
+    write_rollbacks,
+)
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.pretrain.fov import field_of_view, patches_inside
-from surgmotion_jax.pretrain.saliency import motion_score, top_tubes
+from surgmotion_jax.pretrain.sample.fov import field_of_view, patches_inside
+from surgmotion_jax.pretrain.sample.saliency import motion_score, top_tubes
 from tests.pretrain.motion_scenes import auroc
 
 PATCH, SIDE = 8, 64

@@ -6,7 +6,7 @@ import json
 
 from surgmotion_jax.config import difference
 from surgmotion_jax.pretrain.config import as_dict
-from surgmotion_jax.pretrain.stored_config import with_later_fields
+from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
 from tests.pretrain.fixtures import small_config
 
 

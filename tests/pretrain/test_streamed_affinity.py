@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.pretrain.config import AffinityLossConfig
-from surgmotion_jax.pretrain.losses import affinity_loss
+from surgmotion_jax.pretrain.losses.terms import affinity_loss
 
 ROWS = AffinityLossConfig().rows
 

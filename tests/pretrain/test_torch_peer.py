@@ -8,8 +8,8 @@ import jax
 import pytest
 
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-from surgmotion_jax.pretrain.bench_step import given_step, synthetic_given
-from surgmotion_jax.pretrain.torch_peer import TorchStep, check_peer
+from surgmotion_jax.pretrain.bench.steps import given_step, synthetic_given
+from surgmotion_jax.pretrain.bench.torch_peer import TorchStep, check_peer
 from tests.pretrain.fixtures import small_config
 from tests.pretrain.test_bench import PLAIN, TINY
 

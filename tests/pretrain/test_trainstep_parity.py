@@ -22,10 +22,10 @@ from surgmotion_jax.models.reference_names import (
 )
 from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain.config import OptimConfig
-from surgmotion_jax.pretrain.losses import motion_loss
-from surgmotion_jax.pretrain.masks import MaskSet
+from surgmotion_jax.pretrain.losses.terms import motion_loss
 from surgmotion_jax.pretrain.objective import TARGET_NORM_EPS, predict_targets, targets_of
 from surgmotion_jax.pretrain.optimizer import adam, adamw, ema
+from surgmotion_jax.pretrain.sample.masks import MaskSet
 from tests.models.test_parity import MODEL, channels_last
 from tests.pretrain.fixtures import small_config
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.heads.targets import Objective, classification
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.phases import SCORES, class_scores, confusion
-from surgmotion_jax.evaluate.targets import Objective, classification
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 from surgmotion_jax.evaluate.tasks.workflow import class_columns, class_ids
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.heads.targets import Objective, depth, unweighted
 from surgmotion_jax.evaluate.metrics.depth import NAMES, depth_sums, median_scaled
-from surgmotion_jax.evaluate.targets import Objective, depth, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 ROOTS = ("rmse", "rmse_log")

@@ -10,6 +10,8 @@ import numpy as np
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.dense import read_depth, read_mask
+from surgmotion_jax.evaluate.features.window_frames import fit
+from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowReader
 from surgmotion_jax.evaluate.tasks.action import ActionTask
 from surgmotion_jax.evaluate.tasks.depth import DepthTask
 from surgmotion_jax.evaluate.tasks.segmentation import SegmentationTask
@@ -17,8 +19,6 @@ from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.task import Task, Truth
 from surgmotion_jax.evaluate.tasks.triplet import TripletTask, parts_of
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask
-from surgmotion_jax.evaluate.window_frames import fit
-from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader
 
 DENSE = ("segmentation", "depth")
 RELAXED = "cholec80"  # for whose phases the relaxed convention is defined

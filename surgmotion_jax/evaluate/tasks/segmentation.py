@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.heads.targets import Objective, segmentation, unweighted
 from surgmotion_jax.evaluate.metrics.overlap import dice_and_iou, over_thresholds
-from surgmotion_jax.evaluate.targets import Objective, segmentation, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 MEASURES = {

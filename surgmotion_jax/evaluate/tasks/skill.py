@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.heads.targets import Objective, regression, unweighted
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.skill import fisher_mean, mean_absolute_error, spearman
-from surgmotion_jax.evaluate.targets import Objective, regression, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, require_tables
 
 UNDEFINED = "all true or all predicted scores of the task are equal, or it has fewer than 4 trials"

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from surgmotion_jax.evaluate.config import ReportConfig
+from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic, interval
-from surgmotion_jax.evaluate.targets import Objective
 from surgmotion_jax.records import Result
 
 Table = dict[str, np.ndarray]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.heads.targets import Objective, triplets, unweighted
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.triplets import COMPONENTS, component_scores, video_wise
-from surgmotion_jax.evaluate.targets import Objective, triplets, unweighted
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 PARTS = ("instrument", "verb", "target")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.heads.targets import Objective, classification
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.phases import SCORES, confusion, pooled_scores, video_scores
 from surgmotion_jax.evaluate.metrics.segments import edit_score, segmental_f1
-from surgmotion_jax.evaluate.targets import Objective, classification
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, mean_over, require_tables
 
 OVERLAPS = (0.1, 0.25, 0.5)

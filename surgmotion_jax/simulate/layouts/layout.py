@@ -7,7 +7,6 @@ then moved into the data set as a whole); `write_index` writes the files that sp
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from surgmotion_jax.checks import did_you_mean
 from surgmotion_jax.simulate.case import Frame, Script, Vocabulary
 
 LAYOUTS: dict[str, str] = {
@@ -113,8 +113,7 @@ class Layout:
 def get_layout(name: str) -> Layout:
     """The layout of that name. Raises ValueError, with the nearest name, for an unknown one."""
     if name not in LAYOUTS:
-        close = difflib.get_close_matches(name, LAYOUTS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, LAYOUTS)
         raise ValueError(f"unknown layout {name!r}; there are {', '.join(LAYOUTS)}.{hint}")
     return importlib.import_module(LAYOUTS[name]).LAYOUT
 

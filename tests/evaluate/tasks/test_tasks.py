@@ -7,6 +7,7 @@ import pytest
 
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.config import DataConfig, ReportConfig
+from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowReader
 from surgmotion_jax.evaluate.results import scored_json
 from surgmotion_jax.evaluate.tasks.action import ActionTask
 from surgmotion_jax.evaluate.tasks.depth import DepthTask, typical_depth
@@ -16,7 +17,6 @@ from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.task import Measure, score, value_of
 from surgmotion_jax.evaluate.tasks.triplet import TripletTask, parts_of
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask
-from surgmotion_jax.evaluate.windows_of_cases import Position, WindowReader
 from surgmotion_jax.records import Result
 from tests.benchmarks.simulated import make
 

@@ -1,0 +1,1 @@
+"""The frozen encoder: loading, calling, exporting it."""

@@ -1,0 +1,1 @@
+"""Features of whole videos: windows, files, the cache."""

@@ -1,0 +1,1 @@
+"""Heads on frozen features: networks, targets, training many at once."""

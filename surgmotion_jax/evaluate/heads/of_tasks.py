@@ -1,0 +1,101 @@
+"""Which head reads which features, and how their arrays are laid out for it.
+
+Letters: B moments, N tokens or moments of a video, L layers, t, h, w token grid, D width.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.evaluate.features.cache import Wanted
+from surgmotion_jax.evaluate.heads.networks import Head, HeadConfig, LinearConfig, make_head
+from surgmotion_jax.evaluate.heads.targets import Objective
+from surgmotion_jax.models.dense_head import DenseHeadConfig
+from surgmotion_jax.models.probe import ProbeConfig
+from surgmotion_jax.models.temporal import TemporalConfig
+
+KIND_OF_HEAD = {"attentive": "tokens", "linear": "pooled", "knn": "pooled", "temporal": "pooled", "dense": "layers"}
+HEADS_OF_FAMILY = {
+    "workflow": ("attentive", "linear", "knn", "temporal"),
+    "action": ("attentive", "linear", "knn"),
+    "triplet": ("attentive", "linear", "knn", "temporal"),
+    "skill": ("attentive", "linear", "knn"),
+    "segmentation": ("dense",),
+    "depth": ("dense",),
+}
+LAYERS = 4  # that a dense head reads by default
+MOST_DOUBLINGS = (256, 128, 64, 32)  # channels of the dense head's up-sampling
+
+
+def check_head(family: str, head: str) -> None:
+    """Raises ValueError for a head that cannot do what the family asks."""
+    if head not in HEADS_OF_FAMILY[family]:
+        raise ValueError(
+            f"probe.head is {head}, but the benchmark's family is {family}; choose {', '.join(HEADS_OF_FAMILY[family])}"
+        )
+
+
+def wanted_features(config: EvaluateConfig, depth: int) -> Wanted:
+    """What the head reads of an encoder with `depth` blocks."""
+    kind = KIND_OF_HEAD[config.probe.head]
+    if kind != "layers":
+        return Wanted(kind)
+    spread = {round((number + 1) * depth / LAYERS) - 1 for number in range(LAYERS)}
+    return Wanted(kind, config.probe.layers or tuple(sorted(max(0, layer) for layer in spread)))
+
+
+def check_platform(attention: str, platform: str) -> None:
+    """Raises ValueError if an attentive head's kernel cannot run on `platform` ('cpu', 'gpu', 'tpu')."""
+    needs = {"cudnn": "gpu", "splash": "tpu"}.get(attention)
+    if needs and platform != needs:
+        raise ValueError(
+            f"probe.attention is {attention!r}, which needs a {needs.upper()}, but the devices are {platform!r}; set "
+            "--config.probe.attention=xla"
+        )
+
+
+def head_for(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float = 1.0) -> Head:
+    """The head for features of `shape` (of one moment). `scale` is a typical depth.
+
+    Raises ValueError for attention that these devices do not have.
+    """
+    probe, width = config.probe, shape[-1]
+    made: HeadConfig
+    if probe.head == "attentive":
+        check_platform(probe.attention, jax.default_backend())
+        made = ProbeConfig(
+            width,
+            objective.outputs,
+            probe.depth,
+            probe.heads,
+            norm_eps=probe.norm_eps,
+            attention=probe.attention,
+            remat=probe.remat,
+            dtype=probe.dtype,
+        )
+    elif probe.head == "linear":
+        made = LinearConfig(width, objective.outputs)
+    elif probe.head == "temporal":
+        made = TemporalConfig(width, objective.outputs, probe.temporal, probe.width, dtype=probe.dtype)
+    else:
+        made = dense_config(config, objective, shape, scale)
+    return make_head(probe.head, made)
+
+
+def dense_config(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float) -> DenseHeadConfig:
+    """As many doublings as lead from patches to the stride, one to four; channels no wider than asked for."""
+    size, layers = config.data.size, shape[0]
+    doublings = max(1, min(len(MOST_DOUBLINGS), int(np.log2(size / shape[2] / config.probe.stride))))
+    channels = tuple(min(c, 4 * config.probe.width) for c in MOST_DOUBLINGS[-doublings:])
+    output = "depth" if objective.name == "depth" else "logits"
+    projection, dtype = 2 * config.probe.width, config.probe.dtype
+    return DenseHeadConfig(shape[-1], (size, size), layers, output, scale, projection, channels, dtype=dtype)
+
+
+def as_head_input(head: str, rows: np.ndarray) -> np.ndarray:
+    """Features [B, *shape] as the head takes them: tokens [B,N,D], one token a moment [B,1,D], layers [L,B,t,h,w,D]."""
+    if head == "dense":
+        return np.ascontiguousarray(np.moveaxis(rows, 1, 0))
+    return rows.reshape(len(rows), -1, rows.shape[-1])

@@ -1,0 +1,200 @@
+"""Our training step as a subject of a benchmark: compiled, fed, and timed part by part.
+
+Either the whole step on raw clips, as training runs it, or the same work that another implementation does: clips
+already normalised, token numbers already drawn.
+
+Letters: B batch, T frames, H rows, W columns, N tokens, K context tokens, M target tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from surgmotion_jax.models.config import Grid
+from surgmotion_jax.models.encoder import patchify
+from surgmotion_jax.parallel.mesh import MeshLayout, to_global
+from surgmotion_jax.pretrain.bench.timing import StepTime
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.objective import Prepared, RawBatch, TargetWeights, loss_and_metrics
+from surgmotion_jax.pretrain.sample.masks import MaskProgram, MaskSet
+from surgmotion_jax.pretrain.state import TrainState, abstract_state, create_state, shardings_of
+from surgmotion_jax.pretrain.step import Metrics, compile_train_step, resolve, update
+
+Counts = tuple[tuple[int, int], ...]  # context and target tokens of each mask set
+
+
+class Given(NamedTuple):
+    """Clips and masks as they come to every implementation alike."""
+
+    video_BxTxHxWx3: Any  # float32, normalised
+    masks: tuple[MaskSet, ...]
+
+
+class Compilation(NamedTuple):
+    """What compiling a step took, and the compiler's account of its memory on one device, in bytes."""
+
+    seconds: float
+    arguments: int
+    temporaries: int
+
+
+@dataclass
+class OurStep:
+    """A compiled step with its state and its batches; calling it makes one step."""
+
+    compiled: Any
+    compilation: Compilation
+    state: TrainState
+    batches: Iterator[Any]  # this process's rows, in host memory
+    layout: MeshLayout
+    batch: int
+    loss: float = float("nan")  # of the latest step
+
+    def __call__(self) -> StepTime:
+        started, cpu = time.perf_counter(), time.process_time()
+        local = next(self.batches)
+        waited = time.perf_counter()
+        batch = jax.block_until_ready(to_global(self.layout, local, self.batch))
+        there = time.perf_counter()
+        self.state, metrics = jax.block_until_ready(self.compiled(self.state, batch))
+        ended = time.perf_counter()
+        spent = time.process_time() - cpu
+        self.loss = float(metrics["loss/total"])
+        return StepTime(waited - started, there - waited, ended - there, spent)
+
+
+def whole_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout, batches: Iterator[Any]) -> OurStep:
+    """The step that training runs, on raw clips."""
+    started = time.perf_counter()
+    compiled = compile_train_step(config, program, layout)
+    taken = _compilation(compiled, time.perf_counter() - started)
+    return OurStep(compiled, taken, create_state(config, layout), batches, layout, config.optim.batch)
+
+
+def given_step(config: PretrainConfig, layout: MeshLayout, given: Given) -> OurStep:
+    """The step on `given` alone, again and again: neither augmentation nor saliency nor drawing of masks."""
+    config = resolve(config, layout)
+    started = time.perf_counter()
+    state = abstract_state(config, layout)
+    step = jax.jit(
+        partial(train_on_given, config=config, layout=layout),
+        in_shardings=(shardings_of(state), layout.batch),
+        out_shardings=(shardings_of(state), layout.replicated),
+        donate_argnums=0,
+    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.batch), given)
+    compiled = step.lower(state, shapes).compile()
+    taken = _compilation(compiled, time.perf_counter() - started)
+    return OurStep(compiled, taken, create_state(config, layout), repeated(given), layout, config.optim.batch)
+
+
+def train_on_given(
+    state: TrainState, given: Given, *, config: PretrainConfig, layout: MeshLayout
+) -> tuple[TrainState, Metrics]:
+    """`train_step` from the masks on: every target token counts the same."""
+    patches = patchify(given.video_BxTxHxWx3, config.model.patch, config.model.tubelet)
+    rows, grid = patches.shape[0], config.grid
+    prepared = Prepared(
+        given.video_BxTxHxWx3,
+        patches.astype(config.model.dtype),
+        given.masks,
+        tuple(_even(mask) for mask in given.masks),
+        jnp.zeros((rows, grid.columns)),
+        jnp.ones((rows, grid.height, grid.width), bool),
+        jnp.zeros((rows, grid.columns), bool),
+    )
+    grads, metrics = jax.grad(loss_and_metrics, has_aux=True)(state.params, state.target, prepared, config, layout)
+    return update(state, grads, metrics, config)
+
+
+def _even(mask: MaskSet) -> TargetWeights:
+    ones = jnp.ones(mask.target_BxM.shape)
+    return TargetWeights(ones / ones.shape[1], ones > 0, ones / ones.shape[1])
+
+
+def _compilation(compiled: Any, seconds: float) -> Compilation:
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return Compilation(seconds, 0, 0)
+    return Compilation(seconds, memory.argument_size_in_bytes, memory.temp_size_in_bytes)
+
+
+def repeated(batch: Any) -> Iterator[Any]:
+    """The same batch for ever: its data is there at once."""
+    while True:
+        yield batch
+
+
+def synthetic_clips(config: PretrainConfig, rows: tuple[int, int]) -> RawBatch:
+    """Textures that drift, uint8, the same for the same rows: video-like, and no two clips alike."""
+    height, width = config.data.canvas
+    clips = []
+    for row in range(*rows):
+        rng = np.random.default_rng(row)
+        coarse = rng.uniform(30, 220, (-(-height // 8) + 1, -(-width // 8) + 1, 3)).repeat(8, 0).repeat(8, 1)
+        frames = [np.roll(coarse, (t // 2, t), (0, 1))[:height, :width] for t in range(config.data.frames)]
+        clips.append(np.stack(frames) + rng.normal(0, 4, (config.data.frames, height, width, 3)))
+    video = np.clip(np.stack(clips), 0, 255).astype(np.uint8)
+    valid = np.ones(video.shape[:2], bool)
+    return RawBatch(video, valid, np.arange(*rows, dtype=np.uint32))  # type: ignore[arg-type]
+
+
+def synthetic_given(config: PretrainConfig, counts: Counts, seed: int = 0) -> Given:
+    """Normalised noise, and for each mask set tokens drawn evenly; those beyond context and target are left out."""
+    rng = np.random.default_rng(seed)
+    rows, side = config.optim.batch, config.augment.crop
+    video = rng.standard_normal((rows, config.data.frames, side, side, 3), np.float32)
+    masks = []
+    for context, target in counts:
+        order = np.stack([rng.permutation(config.grid.tokens) for _ in range(rows)]).astype(np.int32)
+        masks.append(MaskSet(np.sort(order[:, :context]), np.sort(order[:, context : context + target])))  # type: ignore[arg-type]
+    return Given(video, tuple(masks))
+
+
+def counts_of(program: MaskProgram) -> Counts:
+    """Context and target tokens of each mask set of a program."""
+    return tuple(zip(program.contexts, program.targets, strict=True))
+
+
+def read_counts(text: str, grid: Grid) -> Counts:
+    """`104/136,48/240` as counts. Raises ValueError where it is no such list or the clip has fewer tokens."""
+    counts = []
+    for part in text.split(","):
+        context, _, target = part.partition("/")
+        if not (context.isdecimal() and target.isdecimal() and int(context) and int(target)):
+            raise ValueError(
+                f"--counts: {part!r} is not CONTEXT/TARGET, two positive numbers of tokens; give one for each mask "
+                "set, e.g. --counts=104/136,48/240."
+            )
+        if int(context) + int(target) > grid.tokens:
+            raise ValueError(
+                f"--counts: {part} are {int(context) + int(target)} tokens, but a clip has {grid.tokens} "
+                f"({grid.time} x {grid.height} x {grid.width}); lower one of the two."
+            )
+        counts.append((int(context), int(target)))
+    return tuple(counts)
+
+
+@dataclass(frozen=True)
+class CountedProgram(MaskProgram):
+    """A program known by its counts alone: context and target need not be all tokens."""
+
+    seen: tuple[int, ...] = ()
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        return self.seen
+
+
+def counted(counts: Counts, grid: Grid) -> CountedProgram:
+    """The program of given counts, for arithmetic about it; no mask is drawn by it."""
+    contexts, targets = zip(*counts, strict=True)
+    return CountedProgram("given counts", grid, targets, None, seen=contexts)

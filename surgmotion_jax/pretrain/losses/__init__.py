@@ -1,0 +1,1 @@
+"""Loss terms over masked tokens."""

@@ -1,0 +1,1 @@
+"""What watches a run: held-out clips, probes, alarms, pictures, progress."""

@@ -1,0 +1,160 @@
+"""Evaluation on clips kept aside: is the loss better than knowing nothing about the clip?
+
+Letters: B batch, N tokens, M target tokens, C width, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from surgmotion_jax.models.encoder import gather_tokens
+from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.losses.pixels import pixel_loss
+from surgmotion_jax.pretrain.losses.terms import motion_loss, spread
+from surgmotion_jax.pretrain.objective import (
+    Prediction,
+    Prepared,
+    RawBatch,
+    gauges,
+    pixels_of,
+    predict_targets,
+    targets_of,
+)
+from surgmotion_jax.pretrain.sample.masks import MaskProgram
+from surgmotion_jax.pretrain.state import TrainState, abstract_state, shardings_of
+from surgmotion_jax.pretrain.step import abstract_batch, prepare_shards
+
+PICTURED = 4  # clips of a batch whose arrays are returned for the report
+
+
+class Pictured(NamedTuple):
+    """What the report shows of a few clips."""
+
+    video01_BxTxHxWx3: jax.Array
+    score_BxU: jax.Array
+    inside_Bxhxw: jax.Array
+    top_BxU: jax.Array
+    target_BxM: jax.Array
+    features_BxNxC: jax.Array
+    error_BxM: jax.Array
+
+
+class HeldoutBatch(NamedTuple):
+    """Results on one batch: means, the Gram matrix of the targets, pictures."""
+
+    metrics: dict[str, jax.Array]
+    gram_CxC: jax.Array
+    pictured: Pictured
+
+
+def heldout_step(
+    state: TrainState, batch: RawBatch, *, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
+) -> HeldoutBatch:
+    """The plain error on masked tokens, beside two predictors that do not know the clip.
+
+    The error is L1 for features and squared for pixels, unweighted. `constant` is the best constant prediction of the
+    same targets over all masked tokens of this batch: the median of each dimension for L1, the mean for squares.
+    `shuffled` is the same model given the context of the next clip at the same positions. Features, their effective
+    rank, spread and likeness to the context are the EMA encoder's under either objective.
+    """
+    prepared = prepare_shards(batch, jnp.zeros((), jnp.int32), config, program, layout, training=False)
+    features_BxNxC = targets_of(state.target, prepared.patches_BxNxP, config, layout)
+    targets_BxNxD = pixels_of(prepared, config) if config.objective.pixels else features_BxNxC
+    both = features_BxNxC, targets_BxNxD
+    results = [_set_metrics(state, prepared, *both, i, config, layout) for i in range(len(prepared.masks))]
+    metrics = {name: jnp.stack([r[0][name] for r in results]).mean() for name in results[0][0]}
+    error_BxM = results[0][1]
+    pictured = Pictured(
+        prepared.video01_BxTxHxWx3,
+        prepared.score_BxU,
+        prepared.inside_Bxhxw,
+        prepared.top_BxU,
+        prepared.masks[0].target_BxM,
+        features_BxNxC.astype(jnp.float16),
+        error_BxM,
+    )
+    gram_CxC = jnp.einsum("bnc,bnd->cd", features_BxNxC, features_BxNxC, precision="highest")
+    return HeldoutBatch(metrics, gram_CxC, jax.tree.map(lambda x: x[:PICTURED], pictured))
+
+
+def _set_metrics(
+    state: TrainState,
+    prepared: Prepared,
+    features_BxNxC: jax.Array,
+    targets_BxNxD: jax.Array,
+    number: int,
+    config: PretrainConfig,
+    layout: MeshLayout,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    mask, weights = prepared.masks[number], prepared.weights[number]
+    predicted, context = predict_targets(state.params, prepared.patches_BxNxP, mask, config, layout)
+    others_patches = jnp.roll(prepared.patches_BxNxP, 1, axis=0)
+    shuffled, _ = predict_targets(state.params, others_patches, mask, config, layout)
+    target = gather_tokens(targets_BxNxD, mask.target_BxM)
+    real = weights.plain_BxM > 0
+    error, centre, distance = _measures(config)
+    constant_D = centre(jnp.where(real[..., None], target, jnp.nan), axis=(0, 1))
+    one = Prediction(predicted, gather_tokens(features_BxNxC, mask.target_BxM), context)
+    seen = spread(predicted, weights.eligible_BxM, config.loss.diversity.eps)
+    metrics = {
+        "heldout/loss": error(predicted, target, weights.plain_BxM),
+        "heldout/constant": error(jnp.broadcast_to(constant_D, target.shape), target, weights.plain_BxM),
+        "heldout/shuffled": error(shuffled, target, weights.plain_BxM),
+        **gauges(one, weights, seen, config),
+    }
+    if config.objective.pixels:  # what spreads is not features, and says nothing of their collapse
+        metrics["gauge/pixel_std"] = metrics.pop("gauge/prediction_std")
+    return metrics, jnp.where(real, distance(predicted - target).mean(-1), jnp.nan)
+
+
+def _measures(config: PretrainConfig) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array], Any]:
+    """The error of predictions, the constant that makes it smallest, and the error of one value."""
+    if config.objective.pixels:
+        return pixel_loss, jnp.nanmean, jnp.square
+    return motion_loss, jnp.nanmedian, jnp.abs
+
+
+def rankme(gram_CxC: np.ndarray) -> float:
+    """Effective rank exp(H(p)), p the normalised singular values of the features whose Gram matrix this is.
+
+    RankMe (arXiv 2210.02885): 1 for features on a line, C for features that fill all dimensions evenly.
+    """
+    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(gram_CxC.astype(np.float64)), 0))
+    if not singular.sum() > 0:
+        return 0.0
+    share = singular / singular.sum()
+    return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
+
+
+def compile_heldout_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
+    """The held-out step compiled ahead of time."""
+    jitted = jax.jit(
+        partial(heldout_step, config=config, program=program, layout=layout),
+        in_shardings=(shardings_of(abstract_state(config, layout)), layout.batch),
+        out_shardings=layout.replicated,
+    )
+    abstract = abstract_state(config, layout), abstract_batch(config, layout, config.heldout.batch)
+    return jitted.lower(*abstract).compile()
+
+
+def evaluate_heldout(step: Any, state: TrainState, batches: Iterable[RawBatch]) -> tuple[dict[str, float], Pictured]:
+    """Means over the held-out batches with RankMe over all of them, and the first batch's pictures."""
+    metrics: list[dict[str, float]] = []
+    gram: np.ndarray | None = None
+    first: Pictured | None = None
+    for batch in batches:
+        result = jax.device_get(step(state, batch))
+        metrics.append({k: float(v) for k, v in result.metrics.items()})
+        gram = result.gram_CxC if gram is None else gram + result.gram_CxC
+        first = first or result.pictured
+    assert gram is not None, "no held-out batch"
+    assert first is not None
+    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+    return means | {"gauge/rankme": rankme(gram)}, first

@@ -1,0 +1,1 @@
+"""What a run would need of devices that are not here."""

@@ -1,0 +1,318 @@
+"""A plan of a run: memory, operations, communication, input rate and cost of a config on a topology, before paying.
+
+For a TPU slice the real training step is compiled; its memory and collectives are the compiler's. For GPUs everything
+is an estimate. Times are arithmetic at a stated MFU in both cases: nothing here has run.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import AbstractMesh, AxisType
+
+from surgmotion_jax.models.attention import check_attention, resolve_attention
+from surgmotion_jax.parallel.auto_mesh import Row
+from surgmotion_jax.parallel.collectives import Collective, collectives
+from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape
+from surgmotion_jax.parallel.rules import MESH_AXES
+from surgmotion_jax.parallel.topology import Topology
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.plan.cost import (
+    StepFlops,
+    Traffic,
+    expected_traffic,
+    kept_bytes,
+    step_flops,
+    working_bytes,
+)
+from surgmotion_jax.pretrain.plan.program import Findings, study
+from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
+from surgmotion_jax.pretrain.setup import preflight
+from surgmotion_jax.pretrain.setup.placement import place
+from surgmotion_jax.pretrain.setup.summary import bytes_per_device
+from surgmotion_jax.pretrain.state import TrainState, abstract_state
+from surgmotion_jax.pretrain.step import abstract_batch, compile_train_step
+
+SHARE = 0.85  # of a device's memory that a program should take at most
+JPEG_CLIP_S, MP4_CLIP_S = 0.016, 0.244  # CPU seconds to decode 16 frames: JPEG records; a 480p video file at stride 4
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Compiled(NamedTuple):
+    """What is read off a compiled step. `needed` is set, and the text empty, where it does not fit."""
+
+    arguments: int
+    outputs: int  # not sharing the arguments' memory
+    temporaries: int
+    code: int
+    text: str
+    seconds: float
+    needed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device."""
+
+    capacity: float  # that a program may take
+    parameters: int  # exact, from the shardings, as are the next three
+    optimizer: int  # without moments that are offloaded
+    target: int
+    batch: int
+    padding: float  # arguments as laid out, less their exact size
+    activations: float  # estimated: what forward keeps for backward
+    temporaries: float  # the rest: gradients, gathered weights, clips as floats, one block's work
+    code: float
+    host: int = 0  # offloaded moments, in the memory of the device's host; no part of the peak
+
+    @property
+    def peak(self) -> float:
+        state = self.parameters + self.optimizer + self.target + self.batch + self.padding
+        return state + self.activations + self.temporaries + self.code
+
+    @property
+    def share(self) -> float:
+        return self.peak / self.capacity
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is said about a config on a topology."""
+
+    topology: Topology
+    mesh: dict[str, int]
+    mesh_table: tuple[Row, ...]  # why this mesh; empty where the config gives its sizes
+    config: PretrainConfig
+    program: str  # the mask program compiled: the one with most context tokens
+    compile_seconds: float  # 0: nothing was compiled
+    memory: Memory
+    flops: StepFlops
+    traffic: tuple[Traffic, ...]  # of the compiled program, or what the rules imply
+    findings: Findings  # of the compiled program
+    mfu: float
+    checkpoint_bytes: int
+    estimated: bool  # nothing was compiled, or what was compiled does not fit and so gave no program
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.share <= 1
+
+    @property
+    def clips(self) -> float:
+        """Clips of a micro-batch on one device."""
+        return clips_per_device(self.config, self.mesh)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step at the stated MFU."""
+        return self.flops.model / (self.topology.peak_flops * self.topology.devices * self.mfu)
+
+    @property
+    def link_s(self) -> float:
+        """Seconds that a chip's links need for what it sends in a step, were nothing else done meanwhile."""
+        return sum(t.bytes for t in self.traffic) * self.topology.chip.devices / self.topology.chip.link_bytes
+
+    @property
+    def clips_per_s(self) -> float:
+        return self.config.optim.batch / self.step_s
+
+    @property
+    def host_clips_per_s(self) -> float:
+        return self.clips_per_s / self.topology.hosts
+
+    def host_cores(self, seconds_per_clip: float) -> float:
+        """CPU cores a host needs to decode in time; the seconds are those of 16 frames."""
+        return self.host_clips_per_s * seconds_per_clip * self.config.data.frames / 16
+
+    @property
+    def chip_hours(self) -> float:
+        return self.config.steps * self.step_s * self.topology.chips / 3600
+
+
+Compile = Callable[[PretrainConfig, MaskProgram, MeshLayout], Compiled]
+
+
+def clips_per_device(config: PretrainConfig, mesh: Mapping[str, int]) -> float:
+    return config.optim.batch / (mesh["data"] * mesh["fsdp"] * config.optim.accumulate)
+
+
+def abstract_layout(config: PretrainConfig, devices: int) -> MeshLayout:
+    """The layout of a mesh without devices: enough for shapes and shardings."""
+    shape = mesh_shape(config.parallel, devices)
+    return MeshLayout(AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES)))  # type: ignore[arg-type]
+
+
+def decided(
+    config: PretrainConfig, topology: Topology, devices: Sequence[Any]
+) -> tuple[PretrainConfig, tuple[Row, ...]]:
+    """The config with what it leaves open decided for the topology: an 'auto' mesh or attention, a size of -1.
+
+    Also the table that explains an 'auto' mesh; empty for a given one.
+    """
+    platform = devices[0].platform if topology.compiled else "gpu"
+    placed, table = place(plain(config), devices or (None,) * topology.devices, round(topology.usable_bytes))
+    data, fsdp, tensor = mesh_shape(placed.parallel, topology.devices)
+    parallel = replace(placed.parallel, data=data, fsdp=fsdp, tensor=tensor)
+    return replace(config, parallel=parallel, model=resolve_attention(config.model, platform)), tuple(table)
+
+
+def plain(config: PretrainConfig) -> PretrainConfig:
+    """The config with an attention that any machine has: shapes are the same, and no library is asked for."""
+    return replace(config, model=replace(config.model, attention="xla"))
+
+
+def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram, ...], TrainState]:
+    """`preflight.check` for GPUs that are not there. Raises its ValueErrors."""
+    check_attention(config.model.attention, "gpu", config.model.dtype)
+    programs = mask_programs(config.mask, config.grid)
+    preflight.check_top_k(config, programs)
+    check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)
+    check_batch("heldout.batch", config.heldout.batch, layout)
+    return programs, sharded_shapes(config, layout)
+
+
+def sharded_shapes(config: PretrainConfig, layout: MeshLayout) -> TrainState:
+    """`abstract_state` on machines without the attention and the host memory that the config names."""
+    config = plain(config)
+    return abstract_state(replace(config, optim=replace(config.optim, offload=False)), layout)
+
+
+def compile_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Compiled:
+    """Compiles the step. A program that is too large for the device's memory is a result, not an error."""
+    started = time.monotonic()
+    try:
+        compiled = compile_train_step(config, program, layout)
+    except jax.errors.JaxRuntimeError as error:
+        needed = memory_needed(str(error))
+        if needed is None:
+            raise
+        return Compiled(0, 0, 0, 0, "", time.monotonic() - started, needed)
+    return read_compiled(compiled, time.monotonic() - started)
+
+
+def read_compiled(compiled: Any, seconds: float = 0.0) -> Compiled:
+    """What a plan needs of a compiled step."""
+    found = compiled.memory_analysis()
+    return Compiled(
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes - found.alias_size_in_bytes,
+        found.temp_size_in_bytes,
+        found.generated_code_size_in_bytes,
+        compiled.as_text(),
+        seconds,
+    )
+
+
+def memory_needed(message: str) -> float | None:
+    """Bytes that a program would take, from the compiler's refusal; None if it is about something else."""
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message) or re.search(
+        r"\(([\d.]+)([KMGT]?)\) exceeds available HBM", message
+    )
+    return float(found[1]) * UNITS[found[2]] if found else None
+
+
+def largest(programs: Sequence[MaskProgram]) -> MaskProgram:
+    """The program with most context tokens: the encoder keeps most for it."""
+    return max(programs, key=lambda program: sum(program.contexts))
+
+
+def plan(
+    config: PretrainConfig,
+    topology: Topology,
+    devices: Sequence[Any] = (),
+    mfu: float = 0.4,
+    compile: Compile = compile_step,
+) -> Plan:
+    """Plans a config on a topology, whose described devices are given where it can be compiled for.
+
+    Raises ValueError where config, mesh and batch do not fit one another, as the run itself would.
+    """
+    if not 0 < mfu <= 1:
+        raise ValueError(f"--mfu is {mfu:g}; it is a share of peak operations, above 0 and at most 1.")
+    config, mesh_table = decided(config, topology, devices)
+    if topology.compiled:
+        layout = MeshLayout(make_mesh(config.parallel, devices))
+        programs, state = preflight.check(config, layout)
+        compiled = compile(config, largest(programs), layout)
+    else:
+        layout, compiled = abstract_layout(config, topology.devices), None
+        programs, state = check(config, layout)
+    mesh = {name: int(size) for name, size in layout.mesh.shape.items()}
+    text = compiled.text if compiled else ""
+    found: list[Collective] = collectives(text, mesh) if text else []
+    return Plan(
+        topology=topology,
+        mesh=mesh,
+        mesh_table=mesh_table,
+        config=config,
+        program=largest(programs).name,
+        compile_seconds=compiled.seconds if compiled else 0.0,
+        memory=memory_of(config, topology, layout, state, largest(programs), compiled),
+        flops=step_flops(config, programs),
+        traffic=summed(found) if text else expected_traffic(config, state, mesh),
+        findings=study(config, layout, state, text, found),
+        mfu=mfu,
+        checkpoint_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
+        estimated=not text,
+    )
+
+
+def memory_of(
+    config: PretrainConfig,
+    topology: Topology,
+    layout: MeshLayout,
+    state: TrainState,
+    program: MaskProgram,
+    compiled: Compiled | None,
+) -> Memory:
+    """Memory by category: exact for the state, the compiler's for the rest where there is a compiler."""
+    clips = clips_per_device(config, layout.mesh.shape)
+    moments, host = bytes_per_device(state.moments), offloaded_bytes(config, state)
+    parts = {
+        "parameters": bytes_per_device(state.params),
+        "optimizer": moments + bytes_per_device(state.step) - host,
+        "target": bytes_per_device(state.target),
+        "batch": bytes_per_device(abstract_batch(config, layout, config.optim.batch)),
+    }
+    exact = sum(parts.values())
+    kept = kept_bytes(config, program, clips)
+    if compiled is None:
+        rest = working_bytes(config, program, clips) + parts["parameters"]  # gradients are as large as parameters
+        return Memory(topology.usable_bytes, **parts, padding=0, activations=kept, temporaries=rest, code=0, host=host)
+    if compiled.needed:
+        rest = max(0.0, compiled.needed - exact)
+        kept = min(kept, rest)
+        rest -= kept
+        return Memory(topology.usable_bytes, **parts, padding=0, activations=kept, temporaries=rest, code=0, host=host)
+    kept = min(kept, max(0.0, compiled.temporaries - parts["parameters"]))
+    return Memory(
+        topology.usable_bytes,
+        **parts,
+        padding=compiled.arguments - exact + compiled.outputs,
+        activations=kept,
+        temporaries=compiled.temporaries - kept,
+        code=compiled.code,
+        host=host,
+    )
+
+
+def offloaded_bytes(config: PretrainConfig, state: TrainState) -> int:
+    """Bytes of moments that one device leaves to its host, given the abstract state."""
+    return bytes_per_device((state.moments.mu, state.moments.nu)) if config.optim.offload else 0
+
+
+def summed(found: Sequence[Collective]) -> tuple[Traffic, ...]:
+    """Collectives of a program, added up by what they do and along which axes; rings of permutes keep their name."""
+    totals: dict[tuple[str, tuple[str, ...]], tuple[int, float]] = {}
+    for one in found:
+        ring = one.kind == "collective-permute" and one.role != "reduce"
+        key = (f"{one.kind} ({one.role})" if ring else one.kind, one.axes)
+        count, total = totals.get(key, (0, 0.0))
+        totals[key] = count + one.count, total + one.total_bytes
+    return tuple(Traffic(kind, axes, *values) for (kind, axes), values in totals.items())

@@ -1,0 +1,1 @@
+"""One clip made ready: augmentation, field of view, motion saliency, masks."""

@@ -1,0 +1,1 @@
+"""What comes before the first step: checks, placement, starting weights, the summary."""

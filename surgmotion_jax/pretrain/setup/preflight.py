@@ -1,0 +1,50 @@
+"""Everything that can be found wrong before data is read or a program compiled."""
+
+from __future__ import annotations
+
+from surgmotion_jax.models.attention import check_attention
+from surgmotion_jax.parallel.mesh import MeshLayout, check_batch
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
+from surgmotion_jax.pretrain.state import TrainState, abstract_state
+
+
+def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram, ...], TrainState]:
+    """Mask programs and abstract state of a config that fits its mesh; ValueError naming the field otherwise."""
+    model = config.model
+    if config.data.holdout <= 0:
+        raise ValueError("data.holdout is 0; the held-out loss needs clips kept aside, e.g. --config.data.holdout=0.1.")
+    check_attention(model.attention, layout.mesh.devices.flat[0].platform, model.dtype)
+    head = config.objective.head
+    trunks = model.encoder, config.objective.head_model(model).predictor_trunk
+    for name, trunk in zip(("encoder", head), trunks, strict=True):
+        tensor = layout.mesh.shape["tensor"]
+        if trunk.heads % tensor:
+            raise ValueError(
+                f"the {name} has {trunk.heads} heads, not divisible by parallel.tensor {tensor}; choose a tensor size "
+                f"that divides the heads of encoder and {head}."
+            )
+    if model.v21.levels > 1:
+        raise ValueError(
+            f"model.v21.levels is {model.v21.levels}: V-JEPA 2.1 weights can be converted, loaded and evaluated, but "
+            "their loss over several levels is not built; set --config.model.v21.levels=0 to pretrain."
+        )
+    programs = mask_programs(config.mask, config.grid)
+    check_top_k(config, programs)
+    check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)
+    check_batch("heldout.batch", config.heldout.batch, layout)
+    return programs, abstract_state(config, layout)
+
+
+def check_top_k(config: PretrainConfig, programs: tuple[MaskProgram, ...]) -> None:
+    """Raises ValueError if I_h asks for more tubes than a mask hides."""
+    motion, grid = config.loss.motion, config.grid
+    if motion.scope != "topk":
+        return
+    per_tube = grid.time if config.saliency.unit == "column" else 1
+    fewest = min(m for p in programs for m in p.targets) // per_tube
+    if motion.top_k > fewest:
+        raise ValueError(
+            f"loss.motion.top_k is {motion.top_k}, but a mask hides as few as {fewest} tubes of {grid.columns}; lower "
+            "loss.motion.top_k or raise the masked share."
+        )

@@ -1,0 +1,114 @@
+"""The start banner: what is about to run, before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.config.objective import HEADS
+from surgmotion_jax.pretrain.plan.cost import step_flops
+from surgmotion_jax.pretrain.sample.masks import MaskProgram
+from surgmotion_jax.pretrain.state import TrainState, init_state
+
+
+def parameter_count(tree: Any) -> int:
+    """Number of parameters of a tree of arrays or abstract arrays."""
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Bytes that a tree of sharded (abstract) arrays takes on one device."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def rival_of(config: PretrainConfig) -> PretrainConfig:
+    """The same run with the other objective: pixels for features, or plain V-JEPA for pixels."""
+    kind = next(kind for kind in HEADS if kind != config.objective.kind)
+    loss, objective = config.loss, dataclasses.replace(config.objective, kind=kind, weigh_motion=False)
+    if kind == "pixel":  # its loss has one term
+        affinity = dataclasses.replace(loss.affinity, weight=0.0)
+        diversity = dataclasses.replace(loss.diversity, weight=0.0)
+        loss = dataclasses.replace(loss, affinity=affinity, diversity=diversity, stop_gradient=True)
+    return dataclasses.replace(config, objective=objective, loss=loss)
+
+
+def describe_head(config: PretrainConfig) -> str:
+    """The predictor of features or decoder of pixels: blocks, width, heads, parameters, width of its head."""
+    head = config.objective.head_model(config.model)
+    trunk = head.predictor_trunk
+    shapes = jax.eval_shape(lambda: init_state(config).params[config.objective.head])
+    return (
+        f"{trunk.depth} x {trunk.width}, {trunk.heads} heads, "
+        f"{parameter_count(shapes) / 1e6:.2f} M parameters, predicts {head.target_width} values a token"
+    )
+
+
+def describe_work(config: PretrainConfig, programs: Sequence[MaskProgram]) -> str:
+    """Operations of a training step for each clip, by part; matrix products, counted analytically."""
+    flops, clips = step_flops(config, programs), config.optim.batch * 1e9
+    parts = {
+        "encoder": flops.context,
+        config.objective.head: flops.predictor,
+        "target encoder": flops.target,
+        "gradients": flops.backward,
+        "losses": flops.losses,
+        "augmentation": flops.prepare,
+    }
+    listed = " + ".join(f"{value / clips:.3g} {name}" for name, value in parts.items() if value)
+    return f"{flops.model / clips:.3g} GFLOP a clip and step = {listed}"
+
+
+def describe_loss(config: PretrainConfig) -> str:
+    """The terms of the loss with their weights."""
+    loss, objective = config.loss, config.objective
+    if objective.pixels:
+        per = {"patch": "normalised per tube patch", "channel": "normalised per channel of a tube patch"}
+        weights = "weighed by motion" if objective.weigh_motion else "all masked tokens alike"
+        values = per.get(objective.norm_pixels, "in [0, 1]")
+        return f"{loss.motion.weight:g} squared error of pixels {values}, {weights}; saliency {config.saliency.kind}"
+    scope = f"dense, alpha {loss.motion.alpha:g}" if loss.motion.scope == "dense" else loss.motion.scope
+    return (
+        f"{loss.motion.weight:g} motion ({scope}) + {loss.affinity.weight:g} affinity + "
+        f"{loss.diversity.weight:g} diversity; saliency {config.saliency.kind}"
+    )
+
+
+def summarise(
+    config: PretrainConfig, layout: MeshLayout, state: TrainState, programs: tuple[MaskProgram, ...]
+) -> dict[str, str]:
+    """Label -> text, in the order to print."""
+    model, optim, grid = config.model, config.optim, config.grid
+    trunk, mesh = model.encoder, dict(layout.mesh.shape)
+    counts = {p.name: list(zip(p.contexts, p.targets, strict=True)) for p in programs}
+    gradients, rival = bytes_per_device(state.params), rival_of(config)
+    return {
+        "encoder": f"{model.variant}, {trunk.depth} x {trunk.width}, {trunk.heads} heads, {model.positions}, "
+        f"{parameter_count(state.params['encoder']) / 1e6:.2f} M parameters",
+        config.objective.head: describe_head(config),
+        "clip": f"{config.data.frames} frames at {config.data.fps:g} fps, {config.augment.crop} x "
+        f"{config.augment.crop} px -> {grid.tokens} tokens ({grid.time} x {grid.height} x {grid.width})",
+        "masks": "; ".join(
+            f"{name}: " + ", ".join(f"{k} context + {m} target" for k, m in sets) for name, sets in counts.items()
+        ),
+        "loss": describe_loss(config),
+        "work": describe_work(config, programs),
+        "rival": f"{rival.objective.kind} objective: {rival.objective.head} {describe_head(rival)}; "
+        f"{describe_work(rival, programs)}",
+        "batch": f"{optim.batch} clips a step = {layout.batch_parts} batch shards x "
+        f"{optim.batch // layout.batch_parts // optim.accumulate} clips x {optim.accumulate} micro-batches",
+        "schedule": f"{config.steps} steps, lr {optim.peak_lr:.3g} after {optim.warmup_steps} warm-up steps, "
+        f"then {optim.schedule}; weight decay {optim.weight_decay:g}; EMA {optim.ema:g}",
+        "tokens seen": f"{config.steps * optim.batch * grid.tokens:.3g} in {config.steps * optim.batch} clips",
+        "mesh": f"data {mesh['data']} x fsdp {mesh['fsdp']} x tensor {mesh['tensor']} over {layout.mesh.size} "
+        f"{jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)",
+        "memory": f"{bytes_per_device(state) / 1e9:.3f} GB state + {gradients / 1e9:.3f} GB gradients per device, "
+        "before activations",
+        "precision": f"{model.dtype} compute, float32 state, {optim.moments_dtype} moments"
+        f"{' in host memory' if optim.offload else ''}; attention {model.attention}; remat {model.remat}",
+    }
