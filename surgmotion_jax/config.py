@@ -168,25 +168,65 @@ def load_config(name: str) -> ConfigDict:
 
 def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
     """Reads `--config=FILE[:ARG]` and `--config.a.b=value` off a command line. Returns (config, other arguments)."""
-    ours = [a for a in argv if re.match(r"--config[=.]", a)]
-    rest = [a for a in argv if a not in ours]
-    files = [a for a in ours if a.startswith("--config=")]
+    file, overrides, rest = split_flags(argv)
+    return override(load_config(file), overrides), rest
+
+
+def split_flags(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
+    """The config file that a command line names, the flags that override its fields, and all other arguments.
+
+    Raises ConfigError unless exactly one file is named.
+    """
+    files = [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
     if len(files) != 1:
         raise ConfigError(f"give exactly one --config=FILE (shipped: {', '.join(config_names())}); got {len(files)}.")
-    config = load_config(files[0].removeprefix("--config="))
+    overrides = [a for a in argv if a.startswith("--config.")]
+    return files[0], overrides, [a for a in argv if not a.startswith(("--config=", "--config."))]
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """The config with `--config.a.b=value` flags applied.
+
+    Raises ConfigError for a field that there is not, a section, and a value of another type than the field's.
+    """
+    for flag in overrides:
+        _check_override(config, flag)
     values = flags.FlagValues()
-    overrides = [a for a in ours if not a.startswith("--config=")]
     line = ["surgmotion", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=line)
         values(line)
-        return values["config"].value, rest
+        changed = values["config"].value
     except flags.Error as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from None
-    except (AttributeError, KeyError) as error:
-        # ml_collections names the unknown field and the nearest known one, as a quoted text over two lines.
-        reason = " ".join(str(error.args[0] if error.args else error).split())
-        raise ConfigError(f"{' '.join(overrides)}: there is no field {reason}") from None
+        raise ConfigError(f"{' '.join(overrides)}: {' '.join(str(error).split())}.") from None
+    assert isinstance(changed, ConfigDict)
+    return changed
+
+
+def _check_override(config: ConfigDict, flag: str) -> None:
+    """Raises ConfigError unless a flag names a field of the config and its value has the field's type."""
+    name, equals, text = flag.removeprefix("--config.").partition("=")
+    if not equals:
+        raise ConfigError(f"{flag} needs a value: {flag}=VALUE.")
+    node: object = config
+    path = "config"
+    for part in name.split("."):
+        key = part.partition("[")[0]
+        if not isinstance(node, ConfigDict):
+            raise ConfigError(f"{flag}: {path} is a value, {node!r}, and has no field {key!r}.")
+        if key not in node:
+            hint = did_you_mean(key, list(node))
+            raise ConfigError(f"{flag}: {path} has no field {key!r}; it has {', '.join(node)}.{hint}")
+        node, path = node[key], f"{path}.{key}"
+    if isinstance(node, ConfigDict):
+        raise ConfigError(f"{flag}: {path} is a section; override its fields: {', '.join(node)}.")
+    kind = type(node)
+    if kind in (int, float):
+        try:
+            kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{flag}: {path} must be {wanted}, such as {node}.") from None
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
