@@ -122,7 +122,8 @@ def _scalar(kind: Any, value: Any, path: str) -> Any:
 def find_config(name: str) -> str:
     """Path of a config file, with its `:argument` kept: a path, or a name such as `pretrain/tiny`.
 
-    Names are looked up in `configs/` beside the package, then in the installed copy.
+    Names are looked up in `configs/` beside the package, then in the installed copy. A file beside the folders there
+    is a table of configs: `evaluate/cholec80` is the argument `cholec80` of `evaluate.py`.
     """
     file, colon, argument = name.partition(":")
     if Path(file).is_file():
@@ -131,6 +132,9 @@ def find_config(name: str) -> str:
     for folder in config_folders():
         if (folder / f"{short}.py").is_file():
             return f"{folder / short}.py{colon}{argument}"
+        table, slash, entry_of_table = short.partition("/")
+        if slash and (folder / f"{table}.py").is_file():
+            return f"{folder / table}.py:{entry_of_table}{colon}{argument}"
     raise ConfigError(f"config {file!r} is neither a file nor one of {', '.join(config_names())}.")
 
 
@@ -143,10 +147,11 @@ def config_folders() -> list[Path]:
 
 
 def config_names() -> list[str]:
-    """Names of the shipped configs."""
-    folders = config_folders()
-    files = sorted(folders[0].glob("*/*.py")) if folders else []
-    return [str(f.relative_to(folders[0]).with_suffix("")) for f in files if f.stem != "__init__"]
+    """Names of the shipped configs, those in the `CONFIGS` of a table of configs included."""
+    folder = config_folders()[0]
+    files = [str(file.relative_to(folder).with_suffix("")) for file in folder.glob("*/*.py") if file.stem != "__init__"]
+    tables = [file for file in folder.glob("*.py") if file.stem != "__init__"]
+    return sorted([*files, *(f"{table.stem}/{name}" for table in tables for name in _run(table).CONFIGS)])
 
 
 def load_config(name: str) -> ConfigDict:
@@ -156,14 +161,20 @@ def load_config(name: str) -> ConfigDict:
     """
     # The argument follows the last ".py", so that a drive letter's colon is none.
     path, dot, argument = find_config(name).rpartition(".py")
-    spec = importlib.util.spec_from_file_location("surgmotion_jax_config", path + dot)
+    module = _run(path + dot)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path + dot} defines no get_config(arg); see configs/pretrain/tiny.py for the form.")
+    return module.get_config(argument.removeprefix(":") or None)
+
+
+def _run(file: str | Path) -> Any:
+    """The module of a config file."""
+    spec = importlib.util.spec_from_file_location("surgmotion_jax_config", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"{path + dot} defines no get_config(arg); see configs/pretrain/tiny.py for the form.")
-    return module.get_config(argument.removeprefix(":") or None)
+    return module
 
 
 def parse_flags(argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:

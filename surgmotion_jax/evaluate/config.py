@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from surgmotion_jax.checks import at_least, one_of
-from surgmotion_jax.evaluate.features.window_frames import RESIZES
-from surgmotion_jax.evaluate.heads.sweep import STRATEGIES, Grid
-from surgmotion_jax.evaluate.heads.targets import WEIGHTINGS
-from surgmotion_jax.evaluate.metrics.bootstrap import METHODS
-from surgmotion_jax.models.attention import IMPLEMENTATIONS
-from surgmotion_jax.models.config import DTYPES, REMAT_POLICIES
+from surgmotion_jax.models.config import ATTENTIONS, DTYPES, REMAT_POLICIES
 
 RECIPES = ("ours", "released")
+RESIZES = ("letterbox", "squash", "center_crop")
 HEADS = ("attentive", "linear", "knn", "dense", "temporal")
 POOLED_HEADS = ("linear", "knn", "temporal")
+WEIGHTINGS = ("none", "balanced", "inverse", "inverse_sqrt", "effective_number")
+STRATEGIES = ("auto", "vmap", "loop")
 CACHES = ("pooled", "tokens", "none")
+INTERVALS = ("bca", "percentile")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class ProbeSettings:
         one_of("probe.temporal", self.temporal, ("tcn", "gru"))
         for name in ("depth", "heads", "width", "stride"):
             at_least(f"probe.{name}", getattr(self, name), 1)
-        one_of("probe.attention", self.attention, tuple(IMPLEMENTATIONS))
+        one_of("probe.attention", self.attention, ATTENTIONS)
         one_of("probe.remat", self.remat, REMAT_POLICIES)
         one_of("probe.dtype", self.dtype, DTYPES)
         if self.attention == "cudnn" and self.dtype != "bfloat16":
@@ -84,6 +83,26 @@ class ProbeSettings:
             )
         if not self.neighbours or min(self.neighbours) < 1:
             raise ValueError(f"probe.neighbours is {self.neighbours}; give one or more numbers from 1")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Hyper-parameters: every learning rate with every weight decay. The default is the released one, 20 heads."""
+
+    learning_rates: tuple[float, ...] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
+    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
+
+    def __post_init__(self) -> None:
+        for name, values in (("learning_rates", self.learning_rates), ("weight_decays", self.weight_decays)):
+            if not values or not all(math.isfinite(v) and v >= 0 for v in values) or len(set(values)) != len(values):
+                raise ValueError(f"sweep.{name} is {values}; give one or more distinct numbers, none negative.")
+        if 0 in self.learning_rates:
+            raise ValueError(f"sweep.learning_rates is {self.learning_rates}; at a rate of 0 nothing is learnt.")
+
+    @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """(learning rate, weight decay) of each head; the weight decay changes fastest."""
+        return tuple((lr, wd) for lr in self.learning_rates for wd in self.weight_decays)
 
 
 @dataclass(frozen=True)
@@ -142,7 +161,7 @@ class ReportConfig:
     pictures: int = 6  # test cases shown as ribbons or overlays
 
     def __post_init__(self) -> None:
-        one_of("report.method", self.method, METHODS)
+        one_of("report.method", self.method, INTERVALS)
         at_least("report.resamples", self.resamples, 1)
         at_least("report.pictures", self.pictures, 0)
         if not 0 < self.level < 1:
@@ -183,37 +202,3 @@ def as_dict(config: EvaluateConfig) -> dict[str, Any]:
         return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
     return dict(plain(dataclasses.asdict(config)))
-
-
-def dense(config: Any, benchmark: str) -> Any:
-    """The config of a benchmark of still images with a label for every pixel: masks or depth.
-
-    `config` has the fields of EvaluateConfig, and is changed.
-    """
-    config.data.benchmark, config.data.frames = benchmark, 1
-    config.probe.head = "dense"
-    config.sweep.epochs, config.sweep.batch = 20, 16
-    config.sweep.learning_rates, config.sweep.weight_decays = (1e-3, 3e-4), (0.01, 0.1)
-    return config
-
-
-def variant(config: Any, name: str | None) -> Any:
-    """The config of a benchmark in a size: None as it is, `small` for two cores and an encoder to match.
-
-    `config` has the fields of EvaluateConfig, and is changed. Raises ValueError for another name.
-    """
-    one_of("the argument of an evaluation config", name or "", ("", "small"))
-    if name == "small":
-        config.data.frames = min(config.data.frames, 16)
-        config.data.size, config.data.train_windows = 64, 600
-        config.probe.depth, config.probe.heads = 1, 3
-        config.probe.width = 8 if config.probe.head == "dense" else 16
-        config.probe.stride = 2  # the last doubling costs more than all before it
-        config.probe.remat = "none"
-        config.sweep.learning_rates, config.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
-        config.sweep.batch, config.sweep.epochs = 16, 20
-        # Said rather than measured, so that a run can be repeated to the last digit. Over heads, convolutions become
-        # grouped ones: three times as slow on CPUs.
-        config.sweep.strategy = "loop" if config.probe.head == "dense" else "vmap"
-        config.cache.batch = 16
-    return config

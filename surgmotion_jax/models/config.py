@@ -10,6 +10,8 @@ from surgmotion_jax.checks import at_least, one_of
 POSITIONS = ("rope_tiled", "rope", "sincos", "sincos_uniform")
 REMAT_POLICIES = ("none", "full", "attention", "projections", "dots")
 DTYPES = ("float32", "bfloat16")
+ATTENTIONS = ("xla", "cudnn", "splash")
+"""Kernels of attention; what each needs is said beside their table in `attention`."""
 
 
 class Grid(NamedTuple):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +22,8 @@ from surgmotion_jax.evaluate.config import (
 )
 from surgmotion_jax.evaluate.heads.of_tasks import check_head, check_platform, head_for
 from surgmotion_jax.evaluate.heads.targets import regression, segmentation
+from surgmotion_jax.models.attention import IMPLEMENTATIONS
+from surgmotion_jax.models.config import ATTENTIONS
 from tests.evaluate.evaluations import SMALL, changed
 from tests.evaluate.head_speed import quick
 
@@ -92,8 +97,28 @@ def test_every_benchmark_has_a_config_of_its_name_that_fits_its_family():
             dense = catalogue.get(config.data.benchmark).family in ("segmentation", "depth")
             strategy, remat = (("loop" if dense else "vmap"), "none") if argument else ("auto", "full")
             assert (config.sweep.strategy, config.probe.remat, config.sweep.memory_gb) == (strategy, remat, 0)
-    with pytest.raises(ValueError, match="argument of an evaluation config"):
+    with pytest.raises(ValueError, match="argument of an evaluation config is 'tiny'; it must be one of , small"):
         door.load_config("evaluate/cholec80:tiny")
+    with pytest.raises(ValueError, match="benchmark of an evaluation config is 'cholec8'.*Did you mean 'cholec80'?"):
+        door.load_config("evaluate/cholec8")
+
+
+@pytest.mark.parametrize("name", ["evaluate/cholec80", "configs/evaluate/cholec80.py", "evaluate:cholec80"])
+@pytest.mark.parametrize("size", ["", ":small"])
+def test_an_entry_of_the_table_is_named_as_if_it_were_a_file(name, size):
+    assert door.find_config(name + size).endswith(f"configs/evaluate.py:cholec80{size}")
+    assert door.load_config(name + size).data.benchmark == "cholec80"
+
+
+def test_settings_are_read_without_jax():
+    heavy = "print(sorted({'jax', 'flax', 'av', 'PIL'} & set(sys.modules)))"
+    line = f"import sys, surgmotion_jax.evaluate.config; {heavy}"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_kernel_of_attention_can_be_asked_for():
+    assert tuple(IMPLEMENTATIONS) == ATTENTIONS
 
 
 def test_a_head_of_another_family_is_refused():

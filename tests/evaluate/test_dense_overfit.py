@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from surgmotion_jax.evaluate.config import Grid
 from surgmotion_jax.evaluate.heads.networks import make_head, targets
-from surgmotion_jax.evaluate.heads.sweep import Batch, Grid, Sweep, SweepSettings
+from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
 from surgmotion_jax.evaluate.metrics.depth import depth_sums, per_image
 from surgmotion_jax.evaluate.metrics.overlap import dice_and_iou
 from surgmotion_jax.models.dense_head import DenseHeadConfig

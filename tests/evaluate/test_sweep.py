@@ -13,10 +13,11 @@ import numpy as np
 import optax
 import pytest
 
+from surgmotion_jax.evaluate.config import Grid
 from surgmotion_jax.evaluate.heads.adamw import cosine
 from surgmotion_jax.evaluate.heads.networks import LinearConfig, make_head, predictors, sweep_program, targets
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
-from surgmotion_jax.evaluate.heads.sweep import Batch, Grid, Sweep, SweepSettings
+from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
 from surgmotion_jax.evaluate.heads.sweep_program import HeadState
 from surgmotion_jax.models import attention, config, probe, transformer
 from surgmotion_jax.models.probe import ProbeConfig

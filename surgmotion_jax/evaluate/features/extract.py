@@ -28,12 +28,13 @@ from surgmotion_jax.data.decode import probe
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.sources import VideoFile
+from surgmotion_jax.evaluate.config import RESIZES
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.features import windows
 from surgmotion_jax.evaluate.features.files import SUFFIXES, VideoFeatures, feature_writer
 from surgmotion_jax.evaluate.features.index import FeatureIndex, file_names, source_of
 from surgmotion_jax.evaluate.features.pca_video import PCA_SUFFIX, Gallery
-from surgmotion_jax.evaluate.features.window_frames import RESIZES, content_box, read_windows
+from surgmotion_jax.evaluate.features.window_frames import content_box, read_windows
 from surgmotion_jax.evaluate.features.windows import WindowPlan
 from surgmotion_jax.models.architecture import architecture
 
@@ -46,7 +47,7 @@ class ExtractSettings:
 
     plan: WindowPlan = dataclasses.field(default_factory=WindowPlan)
     size: int = 256  # side of the square that the encoder sees, in pixels
-    resize: str = "letterbox"  # how a frame becomes a square: one of window_frames.RESIZES
+    resize: str = "letterbox"  # how a frame becomes a square: one of RESIZES
     pool: str = "mean"  # mean: one vector a window; time: one a token step; none: every token
     layers: tuple[int, ...] = ()  # 0-based blocks whose outputs to keep too, pooled alike
     form: str = "npz"  # file format: npz or array_record

@@ -10,8 +10,7 @@ import numpy as np
 from surgmotion_jax.checks import one_of
 from surgmotion_jax.data.decode import read_frames
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, VideoInfo
-
-RESIZES = ("letterbox", "squash", "center_crop")
+from surgmotion_jax.evaluate.config import RESIZES
 
 
 def read_windows(

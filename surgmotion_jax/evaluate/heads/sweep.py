@@ -14,7 +14,6 @@ Letters: H heads, B rows of a batch.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from surgmotion_jax.checks import at_least, one_of
+from surgmotion_jax.evaluate.config import STRATEGIES, Grid
 from surgmotion_jax.evaluate.heads.adamw import Moments
 from surgmotion_jax.evaluate.heads.networks import Head
 from surgmotion_jax.evaluate.heads.sweep_program import (
@@ -41,29 +41,7 @@ from surgmotion_jax.evaluate.heads.sweep_program import (
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.parallel.mesh import MeshLayout
 
-STRATEGIES = ("auto", "vmap", "loop")
-
 Groups = tuple[HeadState, ...]  # the heads of a sweep in order, as many to each entry as are updated at a time
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Hyper-parameters: every learning rate with every weight decay. The default is the released one, 20 heads."""
-
-    learning_rates: tuple[float, ...] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
-    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
-
-    def __post_init__(self) -> None:
-        for name, values in (("learning_rates", self.learning_rates), ("weight_decays", self.weight_decays)):
-            if not values or not all(math.isfinite(v) and v >= 0 for v in values) or len(set(values)) != len(values):
-                raise ValueError(f"sweep.{name} is {values}; give one or more distinct numbers, none negative.")
-        if 0 in self.learning_rates:
-            raise ValueError(f"sweep.learning_rates is {self.learning_rates}; at a rate of 0 nothing is learnt.")
-
-    @property
-    def points(self) -> tuple[tuple[float, float], ...]:
-        """(learning rate, weight decay) of each head; the weight decay changes fastest."""
-        return tuple((lr, wd) for lr in self.learning_rates for wd in self.weight_decays)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from surgmotion_jax.checks import one_of
+from surgmotion_jax.evaluate.config import WEIGHTINGS
 from surgmotion_jax.evaluate.metrics.triplets import component_columns
 
-WEIGHTINGS = ("none", "balanced", "inverse", "inverse_sqrt", "effective_number")
 EFFECTIVE_BETA = 0.9999
 SILOG_VARIANCE, SILOG_WEIGHT, GRADIENT_WEIGHT = 0.85, 0.15, 0.1
 

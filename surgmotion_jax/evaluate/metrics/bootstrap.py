@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-METHODS = ("bca", "percentile")
+from surgmotion_jax.checks import one_of
+from surgmotion_jax.evaluate.config import INTERVALS
 
 Statistic = Callable[[np.ndarray], float]
 """From the numbers of the drawn cases, [n] int with repeats, to one value."""
@@ -36,8 +37,7 @@ def interval(
     `bca` corrects bias and skew (Efron, 1987) and falls back to percentiles where its acceleration is undefined. There
     is no interval for a single case, or where over a twentieth of the resamples leave the statistic undefined.
     """
-    if method not in METHODS:
-        raise ValueError(f"bootstrap method is {method!r}; it must be one of {', '.join(METHODS)}.")
+    one_of("bootstrap method", method, INTERVALS)
     if cases < 2:
         return None
     values = _resampled(statistic, cases, resamples, seed)
