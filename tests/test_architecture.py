@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,62 @@ def test_an_import_upwards_or_sideways_is_found(part, line):
 def test_each_library_has_one_door(library):
     users = [in_package(m) for m in MODULES if library in {n.partition(".")[0] for n in imported_names(m.read_text())}]
     assert not [user for user in users if not user.startswith(DOORS[library])]
+
+
+def test_only_its_command_imports_the_simulator():
+    users = {
+        in_package(m)
+        for m in MODULES
+        if any(name.startswith("surgmotion_jax.simulate") for name in imported_names(m.read_text()))
+    }
+    assert {user for user in users if not user.startswith("simulate/")} == {"commands/simulate.py"}
+
+
+def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module that are not inside a function or class; those for type checkers count."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers"):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                yield from statements(getattr(node, part, []))
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Module -> modules that it imports at its top, of those named in `sources`."""
+    graph = {}
+    for module, source in sources.items():
+        top = [n for n in statements(ast.parse(source).body) if isinstance(n, ast.Import | ast.ImportFrom)]
+        names = list(imported_names("\n".join(map(ast.unparse, top))))
+        found = {name if name in sources else name.rpartition(".")[0] for name in names}
+        graph[module] = found & sources.keys() - {module}
+    return graph
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """A circle of imports, its first module again at its end; empty where there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_imports_run_in_a_circle():
+    names = {".".join(m.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): m for m in MODULES}
+    graph = import_graph({name: module.read_text() for name, module in names.items()})
+    assert "surgmotion_jax.benchmarks.benchmark" in graph["surgmotion_jax.benchmarks.cholec80"]
+    assert not circle(graph)
+
+
+def test_a_circle_is_found_where_only_a_type_checker_sees_it():
+    sources = {
+        "a": "import b.c",
+        "b.c": "from b import d",
+        "b.d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import A",
+    }
+    assert set(circle(import_graph(sources))) == {"a", "b.c", "b.d"}
+    sources["b.d"] = "def late():\n    from a import A"
+    assert not circle(import_graph(sources))
 
 
 def test_config_dicts_stop_at_the_door():

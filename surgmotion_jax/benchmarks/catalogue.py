@@ -7,51 +7,42 @@ import importlib
 from surgmotion_jax.benchmarks.benchmark import FAMILIES, Benchmark
 from surgmotion_jax.checks import did_you_mean
 
-BENCHMARKS: dict[str, str] = {
-    "cholec80": "surgmotion_jax.benchmarks.cholec80",
-    "autolaparo": "surgmotion_jax.benchmarks.autolaparo",
-    "m2cai16": "surgmotion_jax.benchmarks.m2cai16",
-    "egosurgery": "surgmotion_jax.benchmarks.egosurgery",
-    "pitvis": "surgmotion_jax.benchmarks.pitvis",
-    "ophnet2024": "surgmotion_jax.benchmarks.ophnet2024",
-    "pmlr50": "surgmotion_jax.benchmarks.pmlr50",
-    "atlas_neurosurgical": "surgmotion_jax.benchmarks.atlas_neurosurgical",
-    "surgicalactions160": "surgmotion_jax.benchmarks.surgicalactions160",
-    "avos": "surgmotion_jax.benchmarks.avos",
-    "polypdiag": "surgmotion_jax.benchmarks.polypdiag",
-    "cholect50": "surgmotion_jax.benchmarks.cholect50",
-    "jigsaws": "surgmotion_jax.benchmarks.jigsaws",
-    "polyp_segmentation": "surgmotion_jax.benchmarks.polyp_segmentation",
-    "c3vd": "surgmotion_jax.benchmarks.c3vd",
-    "scared": "surgmotion_jax.benchmarks.scared",
-    "hamlyn": "surgmotion_jax.benchmarks.hamlyn",
+BENCHMARKS = {
+    name: f"surgmotion_jax.benchmarks.{name}"
+    for name in (
+        "cholec80",
+        "autolaparo",
+        "m2cai16",
+        "egosurgery",
+        "pitvis",
+        "ophnet2024",
+        "pmlr50",
+        "atlas_neurosurgical",
+        "surgicalactions160",
+        "avos",
+        "polypdiag",
+        "cholect50",
+        "jigsaws",
+        "polyp_segmentation",
+        "c3vd",
+        "scared",
+        "hamlyn",
+    )
 }
 """Name on the command line -> module with a `BENCHMARK`."""
 
-_REGISTERED: dict[str, Benchmark] = {}
-
 
 def names() -> tuple[str, ...]:
-    """All names, in table order, those registered at run time last."""
-    return tuple(dict.fromkeys([*BENCHMARKS, *_REGISTERED]))
+    """All names, in table order."""
+    return tuple(BENCHMARKS)
 
 
 def get(name: str) -> Benchmark:
     """The benchmark of that name. Raises ValueError, with the nearest name, for an unknown one."""
-    if name in _REGISTERED:
-        return _REGISTERED[name]
     if name not in BENCHMARKS:
         hint = did_you_mean(name, names())
         raise ValueError(f"unknown benchmark {name!r}; there are {', '.join(names())}.{hint}")
     return checked(importlib.import_module(BENCHMARKS[name]).BENCHMARK)
-
-
-def register(benchmark: Benchmark) -> Benchmark:
-    """Adds a benchmark for this process. Raises ValueError for a name that is taken or a row that is not one."""
-    if benchmark.name in names():
-        raise ValueError(f"benchmark {benchmark.name!r} exists already; choose another name")
-    _REGISTERED[benchmark.name] = checked(benchmark)
-    return benchmark
 
 
 def checked(benchmark: Benchmark) -> Benchmark:

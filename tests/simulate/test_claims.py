@@ -14,9 +14,9 @@ import pytest
 
 from surgmotion_jax.evaluate.metrics.skill import spearman
 from surgmotion_jax.simulate.case import NONE, SceneConfig, Script, Vocabulary
-from surgmotion_jax.simulate.measure import motion_measures, tip_in_mask
 from surgmotion_jax.simulate.render import build_scene, render
 from surgmotion_jax.simulate.script import case_seed, write_script
+from tests.simulate.measure import motion_measures, tip_in_mask
 
 VERBS = 4
 VOCABULARY = Vocabulary(3, 2, VERBS, 2, tuple((i, v, t) for i in range(2) for v in range(VERBS) for t in range(2)))

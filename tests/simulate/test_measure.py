@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from surgmotion_jax.simulate.measure import motion_measures, tip_in_mask
+from tests.simulate.measure import motion_measures, tip_in_mask
 
 FPS = 25.0
 TIME_T = np.arange(0, 20, 1 / FPS)

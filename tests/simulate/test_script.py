@@ -10,8 +10,8 @@ import pytest
 
 from surgmotion_jax.evaluate.metrics.skill import spearman
 from surgmotion_jax.simulate.case import NONE, SPECIALTIES, SceneConfig, Script, Vocabulary, triplet_ids
-from surgmotion_jax.simulate.measure import motion_measures
 from surgmotion_jax.simulate.script import SLOTS, case_seed, write_script
+from tests.simulate.measure import motion_measures
 
 VOCABULARY = Vocabulary(
     7, 6, 10, 15, tuple((i, v, t) for i in range(6) for v in range(10) for t in range(15) if (i + v + t) % 9 == 0)
