@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from surgmotion_jax.benchmarks.depth_files import decode_depth, decode_mask
+from surgmotion_jax.benchmarks.depth_files import decode_depth
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.masks import decode_mask
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits
 
 Shape = tuple[int, int]

@@ -1,6 +1,6 @@
-"""Depth maps and masks: files of several formats to arrays of one meaning.
+"""Depth maps: files of several formats to float32 millimetres, with NaN where nothing was measured.
 
-Depth is float32 millimetres with NaN where nothing was measured; a mask is bool. Letters: H rows, W columns.
+Letters: H rows, W columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo
 from surgmotion_jax.data.tfds_source import is_tfds, stored_file
 
 DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
-HALF = 127
 
 _ASKS = "a 16-bit grey PNG or TIFF, a float TIFF with 1 or 3 channels, or a numeric NPY of [H, W]"
 
@@ -42,25 +41,6 @@ def decode_depth(path: Path, scale: float = 1.0, limits: Limits = DEFAULT_LIMITS
         least = float(np.nanmin(depth_HxW))
         raise BenchmarkError(path, f"a depth of {least:g}", "depths above 0, and 0 or NaN where unknown", "restore it")
     return depth_HxW
-
-
-def decode_mask(path: Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """A mask, bool [H, W]: where the picture is over half white, since masks stored as JPEG have grey rims. A picture
-    of zeros and ones counts as a mask too.
-
-    Raises BenchmarkError for a file that is missing or not an image.
-    """
-    try:
-        with Image.open(io.BytesIO(read_file(path))) as image:
-            limits.check_pixels(str(path), *image.size)
-            grey_HxW = np.asarray(image.convert("L"))
-            return grey_HxW > (HALF if grey_HxW.max() > 1 else 0)
-    except UnreadableVideo as error:
-        raise BenchmarkError(path, error.reason, "a mask of ordinary size", "restore it") from error
-    except BenchmarkError:
-        raise
-    except IMAGE_ERRORS as error:
-        raise BenchmarkError(path, f"no readable image ({error})", "a mask as an image file", "restore it") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

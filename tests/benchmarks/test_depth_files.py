@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from surgmotion_jax.benchmarks.depth_files import decode_depth, decode_mask, encode_depth
+from surgmotion_jax.benchmarks.depth_files import decode_depth, encode_depth
 from surgmotion_jax.benchmarks.errors import BenchmarkError
 from surgmotion_jax.data.media import Limits
 
@@ -93,20 +93,9 @@ def test_a_pickle_in_an_npy_does_not_run(tmp_path: Path):
 def test_missing_files_and_huge_ones_are_refused(tmp_path: Path):
     with pytest.raises(BenchmarkError, match=r"a\.png: found no such file"):
         decode_depth(tmp_path / "a.png")
-    with pytest.raises(BenchmarkError, match=r"a\.png: found no such file"):
-        decode_mask(tmp_path / "a.png")
     path = _save(tmp_path / "b.png", np.ones((8, 8), np.uint16))
     tiff = _save(tmp_path / "b.tiff", np.ones((8, 8), np.uint16))
     with pytest.raises(ValueError, match=r"over the cap"):
         decode_depth(tiff, limits=Limits(max_pixels=63))
-    for decode in (lambda limits: decode_depth(path, limits=limits), lambda limits: decode_mask(path, limits)):
-        with pytest.raises(ValueError, match=r"over the cap, max_pixels = 63|a mask of ordinary size"):
-            decode(Limits(max_pixels=63))
-
-
-def test_masks_of_ones_and_of_white_mean_the_same(tmp_path: Path):
-    mask_HxW = np.array([[0, 1], [1, 0]], np.uint8)
-    for name, top in (("a.png", 1), ("b.png", 255), ("c.png", 200)):
-        assert np.array_equal(decode_mask(_save(tmp_path / name, mask_HxW * top)), mask_HxW == 1)
-    assert not decode_mask(_save(tmp_path / "d.png", mask_HxW * 127)).any()
-    assert not decode_mask(_save(tmp_path / "e.png", mask_HxW * 0)).any()
+    with pytest.raises(ValueError, match=r"over the cap, max_pixels = 63"):
+        decode_depth(path, limits=Limits(max_pixels=63))
