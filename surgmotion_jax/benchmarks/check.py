@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from surgmotion_jax.benchmarks.benchmark import SPLITS, Benchmark, Case, Contents, ImageFrames, VideoFrames
+from surgmotion_jax.benchmarks.benchmark import SPLITS, Benchmark, Case, Contents, ImageFrames
 from surgmotion_jax.benchmarks.catalogue import protocol_of
+from surgmotion_jax.benchmarks.depth_files import depth_size
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.pixels_seen import PixelsSeen
+from surgmotion_jax.benchmarks.same_video import shared_content
 from surgmotion_jax.benchmarks.splits import overlaps
 from surgmotion_jax.benchmarks.tfds_contents import read_contents
 from surgmotion_jax.benchmarks.windows import ClipReader
@@ -20,9 +21,6 @@ from surgmotion_jax.data.tfds_source import is_tfds
 
 UNLABELLED_S = 2.0
 """Video that goes on longer than this after the last label is worth a note."""
-
-_SAMPLE_BYTES = 1 << 18
-"""Bytes from either end of a file that are compared to find copies."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class SplitCounts:
     frames: int  # images, or video seconds times its rate
     moments: int  # scored
     classes: Mapping[str, int]  # moments (or positive moments) of each class of the scored label; empty for scores
+    shares: Mapping[str, float] = field(default_factory=dict)  # of pixels, for each mask, if frames were decoded
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,24 @@ def check(benchmark: Benchmark, root: Path, protocol: str | None = None, decode:
     except ValueError as error:
         return Findings(benchmark.name, protocol, str(root), (), (str(error),), ())
     reader = ClipReader(frames=1, fps=1.0, dataset=benchmark.name)
-    problems, notes = list(overlaps(contents.cases)), list(_absences(contents))
-    problems += _copies(contents.cases)
+    shared, alike = shared_content(contents.cases)
+    problems, notes = [*overlaps(contents.cases), *shared], [*_absences(contents), *alike]
     counts = []
     for split in SPLITS:
         cases = contents.cases.get(split, ())
         opened: list[Case] = []
+        seen = PixelsSeen()
         for case in cases:
-            found = [*_label_problems(benchmark, contents, case), *_frame_problems(reader, case, decode)]
+            found = [
+                *_label_problems(benchmark, contents, case),
+                *_frame_problems(reader, case, seen if decode else None),
+            ]
             problems += found
             opened += [] if found else [case]
             notes += [] if found else _unlabelled(reader, benchmark, case)
-        counts.append(_count(benchmark, contents, reader, split, cases, opened))
+        problems += seen.problems(split)
+        notes += seen.notes(split)
+        counts.append(_count(benchmark, contents, reader, split, cases, opened, seen.shares))
     return Findings(benchmark.name, protocol, str(root), tuple(counts), tuple(dict.fromkeys(problems)), tuple(notes))
 
 
@@ -117,8 +122,8 @@ def _label_problems(benchmark: Benchmark, contents: Contents, case: Case) -> Ite
             yield f"{where}: {name} from {values.min()} to {values.max()}, allowed are 0 to {top}"
 
 
-def _frame_problems(reader: ClipReader, case: Case, decode: bool) -> Iterator[str]:
-    """Frames that are missing, end before the annotation does, or (if asked) do not decode."""
+def _frame_problems(reader: ClipReader, case: Case, seen: PixelsSeen | None) -> Iterator[str]:
+    """Frames that are missing, end before the annotation does, or (where pixels are to be seen) do not decode."""
     try:
         if isinstance(case.frames, ImageFrames):
             missing = [path for path in case.frames.paths if not path.is_file()]
@@ -129,8 +134,12 @@ def _frame_problems(reader: ClipReader, case: Case, decode: bool) -> Iterator[st
         for path in (*case.masks, *case.depths):
             if not is_tfds(str(path)) and not path.exists():
                 raise BenchmarkError(path, "no such file", "an annotation of this moment", "put it there")
-        for _ in reader.case_samples(case) if decode else ():
-            pass
+        for path in case.depths:
+            if not is_tfds(str(path)):
+                depth_size(path)
+        if seen is not None:
+            for sample in reader.case_samples(case):
+                seen.add(sample)
     except ValueError as error:
         yield str(error)
 
@@ -142,39 +151,6 @@ def _unlabelled(reader: ClipReader, benchmark: Benchmark, case: Case) -> list[st
     return [f"{reader.info(case).path}: the last {left:.0f} s of case {case.id} are not scored"]
 
 
-def _copies(cases: Mapping[str, Sequence[Case]]) -> list[str]:
-    """Cases of different splits that show the same video, whatever they are called."""
-    seen: dict[tuple[object, ...], tuple[str, Case]] = {}
-    problems = []
-    for split, members in cases.items():
-        for case in members:
-            try:
-                mark = _fingerprint(case.frames)
-            except OSError:
-                continue  # a frame that is missing is reported where it is opened
-            other, first = seen.setdefault(mark, (split, case))
-            if other != split and first.group != case.group:
-                problems.append(
-                    f"case {case.id!r} in {split} shows the same video as {first.id!r} in {other}; keep one"
-                )
-    return problems
-
-
-def _fingerprint(frames: VideoFrames | ImageFrames) -> tuple[object, ...]:
-    if isinstance(frames, VideoFrames):
-        return (_digest(frames.path), frames.start_s, frames.end_s)
-    return (len(frames.paths), _digest(frames.paths[0]), _digest(frames.paths[-1]))
-
-
-def _digest(path: Path) -> str:
-    """Of the size and both ends of a file: enough to tell videos apart, and quick."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        data = file.read(_SAMPLE_BYTES)
-        file.seek(max(0, size - _SAMPLE_BYTES))
-        return hashlib.sha256(data + file.read() + str(size).encode()).hexdigest()
-
-
 def _count(
     benchmark: Benchmark,
     contents: Contents,
@@ -182,7 +158,9 @@ def _count(
     split: str,
     cases: Sequence[Case],
     opened: Sequence[Case],
+    shares: Mapping[str, float],
 ) -> SplitCounts:
+    labelled = {name for case in cases for name in case.labels}
     names = contents.classes.get(benchmark.label, ())
     total_C = np.zeros(len(names), np.int64)
     for case in opened:
@@ -195,7 +173,8 @@ def _count(
         len({case.group for case in cases}),
         sum(_frames(reader, case) for case in opened),
         sum(len(case.times_N) for case in cases),
-        dict(zip(names, total_C.tolist(), strict=True)),
+        {} if benchmark.label not in labelled else dict(zip(names, total_C.tolist(), strict=True)),
+        shares,
     )
 
 

@@ -55,15 +55,41 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def depth_size(path: Path) -> tuple[int, int]:
-    """(rows, columns) of a depth map, from its header except for NPY. Raises BenchmarkError where it has none."""
-    if path.suffix.lower() in (".tif", ".tiff"):
-        try:
-            with tifffile.TiffFile(path) as file:
-                rows, columns, *_ = file.pages[0].shape
-                return rows, columns
-        except (*IMAGE_ERRORS, IndexError) as error:
-            raise BenchmarkError(path, f"no readable TIFF ({error})", _ASKS, "restore it") from error
-    return image_size(path) if path.suffix.lower() == ".png" else _stored(path, DEFAULT_LIMITS).shape
+    """(rows, columns) of a depth map, from its header.
+
+    Raises BenchmarkError where it has none, and where the header tells that the file holds no depth: 8 bits, a colour.
+    """
+    try:
+        dtype, shape = _HEADERS[path.suffix.lower()](path)
+    except KeyError:
+        raise _other_suffix(path) from None
+    except FileNotFoundError:
+        raise BenchmarkError(path, "no such file", "this depth map", "put it there") from None
+    except (*IMAGE_ERRORS, IndexError, EOFError) as error:
+        raise BenchmarkError(path, f"no readable depth map ({error})", _ASKS, "restore it") from error
+    _check_kind(path, dtype, shape)
+    return shape[0], shape[1]
+
+
+def _png_header(path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+    with Image.open(path, formats=("PNG",)) as image:
+        deep = image.mode.startswith("I")  # 16 bits, which Pillow opens in one of its 32-bit modes at times
+        shape = (image.height, image.width) if len(image.getbands()) == 1 else (image.height, image.width, 3)
+        return np.dtype(np.uint16 if deep else np.uint8), shape
+
+
+def _tiff_header(path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        return np.dtype(page.dtype), tuple(page.shape)
+
+
+def _npy_header(path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    return stored.dtype, stored.shape
+
+
+_HEADERS = {".png": _png_header, ".tif": _tiff_header, ".tiff": _tiff_header, ".npy": _npy_header}
 
 
 def require_same_size(path: Path, found: tuple[int, int], image: Path, wanted: tuple[int, int]) -> None:
@@ -110,7 +136,7 @@ def _stored(path: Path, limits: Limits) -> np.ndarray:
         elif suffix == ".png":
             stored = _image_array(path, data, limits)
         else:
-            raise BenchmarkError(path, f"the ending {suffix!r}", f"one of {', '.join(DEPTH_SUFFIXES)}", "convert it")
+            raise _other_suffix(path)
     except (BenchmarkError, UnreadableVideo):
         raise
     except (*IMAGE_ERRORS, IndexError, KeyError, EOFError) as error:
@@ -136,8 +162,17 @@ def _image_array(path: Path, data: bytes, limits: Limits) -> np.ndarray:
 
 
 def _checked(path: Path, stored: np.ndarray) -> np.ndarray:
-    if stored.ndim == 3 and stored.shape[2] == 3 and stored.dtype.kind == "f":
-        stored = stored[:, :, 2]
-    if stored.ndim != 2 or not stored.size or not (stored.dtype == np.uint16 or stored.dtype.kind == "f"):
-        raise BenchmarkError(path, f"{stored.dtype} {list(stored.shape)}", _ASKS, "export the depth again")
-    return stored
+    _check_kind(path, stored.dtype, stored.shape)
+    return stored[:, :, 2] if stored.ndim == 3 else stored
+
+
+def _check_kind(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raises BenchmarkError unless these are 16-bit numbers or floats [H, W], or points as floats [H, W, 3]."""
+    points = len(shape) == 3 and shape[2] == 3 and dtype.kind == "f"
+    plain = len(shape) == 2 and (dtype == np.uint16 or dtype.kind == "f")
+    if not (points or plain) or 0 in shape:
+        raise BenchmarkError(path, f"{dtype} {list(shape)}", _ASKS, "export the depth again")
+
+
+def _other_suffix(path: Path) -> BenchmarkError:
+    return BenchmarkError(path, f"the ending {path.suffix!r}", f"one of {', '.join(DEPTH_SUFFIXES)}", "convert it")

@@ -48,7 +48,8 @@ def numbered_images(path: Path, pattern: str, fps: float, step: int = 1) -> Imag
     if not path.is_dir():
         raise BenchmarkError(path, "no such folder", "a folder of images", "put the folder there")
     names = sorted((p.name for p in path.iterdir() if not p.name.startswith(".")), key=natural_key)
-    asks = f"images named {pattern} with one of the suffixes {', '.join(IMAGE_SUFFIXES)}"
+    asks = f"images named {pattern}, or PREFIX and a number, with one of the suffixes {', '.join(IMAGE_SUFFIXES)}"
+    pattern = _pattern_of(names, pattern)
     numbers: dict[int, str] = {}
     for name in names:
         stem, dot, suffix = name.rpartition(".")
@@ -74,6 +75,17 @@ def numbered_images(path: Path, pattern: str, fps: float, step: int = 1) -> Imag
                 at=f"frame {place}",
             )
     return ImageFrames(tuple(path / numbers[number] for number in sorted(numbers)), fps)
+
+
+def _pattern_of(names: Sequence[str], pattern: str) -> str:
+    """`pattern`, or where the first name does not fit it, one that allows this name's prefix, digits included.
+
+    Scripts that extract frames write video01_000025.jpg: what all names begin with is a prefix, and the last run of
+    digits is the number.
+    """
+    stem = names[0].rpartition(".")[0] if names else ""
+    prefixed = re.fullmatch(r"(.*?)\d+", stem)
+    return pattern if prefixed is None or re.fullmatch(pattern, stem) else rf"{re.escape(prefixed[1])}(\d+)"
 
 
 def check_count(frames: ImageFrames, moments: int, annotation: Path) -> None:

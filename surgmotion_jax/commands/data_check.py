@@ -82,6 +82,7 @@ def table(findings: Findings) -> Iterator[str]:
     for row in findings.splits:
         yield f"{row.split:<7}{row.cases:>7}{row.groups:>8}{row.frames:>10}{row.moments:>9}"
     yield from classes(findings)
+    yield from shares(findings)
     for note in findings.notes:
         yield f"note: {note}"
     for problem in findings.problems:
@@ -100,3 +101,10 @@ def classes(findings: Findings) -> Iterator[str]:
     for name in names:
         yield f"{name:<{width}}" + "".join(f"{row.classes.get(name, 0):>9}" for row in findings.splits)
     yield ""
+
+
+def shares(findings: Findings) -> Iterator[str]:
+    """Share of pixels of each mask in each split, where frames were decoded."""
+    for name in dict.fromkeys(name for row in findings.splits for name in row.shares):
+        told = ", ".join(f"{row.split} {row.shares[name]:.2%}" for row in findings.splits if name in row.shares)
+        yield f"pixels of {name}: {told}"

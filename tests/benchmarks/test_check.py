@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from fake_cases import simulate
+from PIL import Image
 
-from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents, ImageFrames
+from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents, ImageFrames, VideoFrames
 from surgmotion_jax.benchmarks.catalogue import get
 from surgmotion_jax.benchmarks.check import check
+from surgmotion_jax.benchmarks.same_video import shared_content
 from surgmotion_jax.commands import data_check
 from tests.benchmarks.simulated import make
 
@@ -76,6 +80,79 @@ def test_a_video_longer_than_its_annotation_is_worth_a_note(cholec80):
 def test_the_same_video_in_two_splits(cholec80):
     shutil.copy(cholec80 / "videos/video41.mp4", cholec80 / "videos/video01.mp4")
     assert "case 'video41' in test shows the same video as 'video01' in" in problems(cholec80)
+
+
+def test_the_same_video_under_a_link_in_one_split_is_worth_a_note(cholec80):
+    for name in ("videos/{}.mp4", "phase_annotations/{}-phase.txt"):
+        (cholec80 / name.format("video42")).symlink_to(cholec80 / name.format("video41"))
+    findings = check(get("cholec80"), cholec80)
+    assert not findings.problems
+    assert "case 'video42' in test shows the same video as 'video41' in test" in "\n".join(findings.notes)
+
+
+def stretches(path, *intervals):
+    """Cases of one video, each (split, start, end), each a group of its own."""
+    cases = {}
+    for number, (split, start, end) in enumerate(intervals):
+        case = Case(f"c{number}", f"g{number}", VideoFrames(path, start, end), np.zeros(1))
+        cases[split] = (*cases.get(split, ()), case)
+    return cases
+
+
+def test_stretches_of_one_video_that_overlap(tmp_path):
+    path = tmp_path / "video.mp4"
+    path.write_bytes(b"a video")
+    apart = stretches(path, ("train", 0.0, 2.0), ("test", 2.0, 4.0), ("train", 5.0, 6.0))
+    assert shared_content(apart) == ([], [])
+    problems, notes = shared_content(stretches(path, ("train", 0.0, 9.0), ("train", 1.0, 2.0), ("test", 8.0, 9.5)))
+    assert notes == ["case 'c1' in train shares 1.0 s of video with 'c0' in train"]
+    assert problems == ["case 'c2' in test shares 1.0 s of video with 'c0' in train; keep one"]
+    repeated = shared_content(stretches(path, ("val", 0.0, 1.0), ("val", 0.0, 1.0)))
+    assert repeated == ([], ["case 'c1' in val shows the same video as 'c0' in val"])
+
+
+def painted(root, part, change):
+    """Replaces every file of that part of the simulated polyps by what `change` makes of its array."""
+    for path in root.glob(f"*/**/{part}/*.png"):
+        Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
+
+
+def test_decoding_tells_the_share_of_pixels_and_finds_empty_masks(tmp_path, capsys):
+    root = tmp_path / "polyps"
+    simulate("polyp_segmentation", root, cases=10)
+    findings = check(get("polyp_segmentation"), root, decode=True)
+    assert findings.problems == ()
+    for row in findings.splits:
+        assert row.classes == {}
+        assert 0 < row.shares["mask"] < 0.5
+    painted(root, "mask*", lambda mask: mask * 0)
+    assert "train: every mask is empty" in "\n".join(check(get("polyp_segmentation"), root, decode=True).problems)
+    data_check.main(["--benchmark=polyp_segmentation", f"--root={root}", "--decode"])
+    assert "pixels of mask: train 0.00%" in capsys.readouterr().out
+
+
+def depth_set(root, depth):
+    """C3VD with every depth map replaced."""
+    make("c3vd", root, cases=4, seconds=1.0)
+    for path in root.rglob("*_depth.png"):
+        tifffile.imwrite(path.with_suffix(".tiff"), depth)
+    table = root / "c3vd.csv"
+    table.write_text(table.read_text().replace("_depth.png", "_depth.tiff"))
+    return root
+
+
+def test_a_depth_map_of_eight_bits_is_found_without_decoding(tmp_path):
+    root = depth_set(tmp_path / "set", np.ones((64, 64), np.uint8))
+    assert "found uint8 [64, 64]" in "\n".join(check(get("c3vd"), root).problems)
+
+
+def test_depth_without_a_measurement_and_in_another_unit_is_found_by_decoding(tmp_path):
+    root = depth_set(tmp_path / "empty", np.full((64, 64), np.nan, np.float32))
+    assert "depth maps hold no measurement" in "\n".join(check(get("c3vd"), root, decode=True).problems)
+    root = depth_set(tmp_path / "metres", np.full((64, 64), 0.05, np.float32))
+    findings = check(get("c3vd"), root, decode=True)
+    assert findings.problems == ()
+    assert "the median depth is 0.05 mm" in "\n".join(findings.notes)
 
 
 def test_a_missing_image(tmp_path):

@@ -21,6 +21,7 @@ from surgmotion_jax.benchmarks import (
 )
 from surgmotion_jax.benchmarks.catalogue import get
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.frames import numbered_images
 from surgmotion_jax.benchmarks.splits import check_disjoint
 from surgmotion_jax.benchmarks.windows import ClipReader
 from tests.benchmarks.simulated import edit, make
@@ -338,3 +339,18 @@ def test_names_outside_the_official_lists(root):
     )
     os.rename(path.with_name("video81-phase.txt"), path.with_name("mine.txt"))
     refused("cholec80", root, r"mine.txt: found a file of another name")
+
+
+def frame_folder(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_frame_names_may_have_digits_in_their_common_prefix(tmp_path):
+    folder = frame_folder(tmp_path, "video01_000001.jpg", "video01_000026.jpg", "video01_000051.jpg")
+    found = numbered_images(folder, r"\D*(\d+)", 1.0, 25)
+    assert [path.name for path in found.paths] == sorted(path.name for path in folder.iterdir())
+    (folder / "video02_000076.jpg").touch()
+    with pytest.raises(BenchmarkError, match=r"video02_000076\.jpg: found a file of another name"):
+        numbered_images(folder, r"\D*(\d+)", 1.0, 25)
