@@ -30,7 +30,7 @@ _ASKS = "one object on a black background: zeros and ones, black and white, one 
 
 
 def decode_mask(path: Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """A mask, bool [H, W]: where the object's own colour or grey is stronger than half.
+    """A mask, bool [H, W]: where a picture is over half white, or where the object's own colour or grey is over half.
 
     Raises:
         BenchmarkError: missing, not an image, of several grey values or colours, or without a background.
@@ -100,13 +100,21 @@ def _above_half(path: Path, value_HxW: np.ndarray, lossy: bool) -> np.ndarray:
     top = float(value_HxW.max())
     if top == 0 or (lossy and top <= NOISE):
         return np.zeros(value_HxW.shape, bool)
-    if value_HxW.min() == top and top not in (1, 255, 65535):
-        raise BenchmarkError(path, f"the value {top:g} everywhere", _ASKS, "export it again")
+    least = float(value_HxW.min())
+    if least > NEAR * top and not _all_white(least, top):
+        some = f"{top:g} everywhere" if least == top else f"{least:g} to {top:g} and nothing near 0"
+        raise BenchmarkError(path, f"values of {some}", _ASKS, "export it again")
     between_HxW = (value_HxW > NEAR * top) & (value_HxW < (1 - NEAR) * top)
     if _has_interior(between_HxW):
         some = ", ".join(f"{v:g}" for v in np.unique(value_HxW[between_HxW])[:3])
         raise BenchmarkError(path, f"a third value beside 0 and {top:g} ({some})", _ASKS, "export one mask a class")
-    return value_HxW > top / 2
+    white = (1 - NEAR) * 255 <= top <= 255
+    return value_HxW > (127 if white else top / 2)
+
+
+def _all_white(least: float, top: float) -> bool:
+    """Whether a picture without a background shows an object that fills it."""
+    return least == top in (1, 65535) or 255 - NOISE <= least <= top <= 255
 
 
 def _has_interior(region_HxW: np.ndarray) -> bool:

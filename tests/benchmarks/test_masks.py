@@ -102,7 +102,8 @@ REFUSED = {
     "three greys": (lambda m: classes(m, 255, 128), r"a third value beside 0 and 255 \(128\)"),
     "two colours": (lambda m: painted(m, 255, 0, 0) + painted(square(m) & ~m, 0, 255, 0), "several colours"),
     "a coloured background": (lambda m: painted(m, 255, 0, 0) + painted(~m, 0, 0, 255), "several colours"),
-    "one grey everywhere": (lambda m: np.full(m.shape, 100, np.uint8), "the value 100 everywhere"),
+    "one grey everywhere": (lambda m: np.full(m.shape, 100, np.uint8), "values of 100 everywhere"),
+    "two greys near each other": (lambda m: (127 + m).astype(np.uint8), "values of 127 to 128 and nothing near 0"),
     "colour and alpha": (
         lambda m: np.dstack([painted(m, 255, 0, 0), (m[::-1] * 255).astype(np.uint8)]),
         "colour and transparency both vary",

@@ -65,8 +65,9 @@ def test_either_naming_of_the_training_folders_is_read(root: Path):
 
 
 def test_a_mask_counts_where_it_is_over_half_white(root: Path):
-    grey = np.full((HEIGHT, WIDTH), 127, np.uint8)
-    grey[:, 10:] = 128
+    grey = np.full((HEIGHT, WIDTH), 20, np.uint8)
+    grey[:, 10:] = 240
+    grey[:, 9], grey[:, 10] = 127, 128  # the rim of a blurred edge
     path = first(root, "mask")
     Image.fromarray(grey).save(path)
     case = next(c for s in ("train", "val") for c in polyps.read(root, "pranet").cases[s] if c.masks[0] == path)
