@@ -1,20 +1,32 @@
 """Video representation learning for surgery by latent motion prediction, in JAX.
 
 import surgmotion_jax
-encoder = surgmotion_jax.load_encoder("runs/tiny")  # see surgmotion_jax/evaluate/encoder/frozen.py
+run = surgmotion_jax.pretrain("pretrain/tiny", "runs/tiny", data="videos")  # see surgmotion_jax/runs/pretraining.py
+encoder = surgmotion_jax.load_encoder(run.workdir)  # see surgmotion_jax/evaluate/encoder/frozen.py
 tokens_BxtxhxwxD = encoder(video_BxTxHxWx3)
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from ml_collections import ConfigDict
+
     from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
+    from surgmotion_jax.pretrain.config import PretrainConfig
+    from surgmotion_jax.runs.ending import Ending
+    from surgmotion_jax.storage import PathLike
+
+for _package in ("pretrain", "evaluate"):  # bound here before the functions of the same names, which take their places
+    importlib.import_module(f"{__name__}.{_package}")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_encoder", "load_pretraining"]
+__all__ = ["__version__", "load_encoder", "load_pretraining", "pretrain"]
 
 _LAZY = {
     "load_encoder": "surgmotion_jax.evaluate.encoder.frozen",
@@ -22,7 +34,31 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def pretrain(
+    config: PretrainConfig | ConfigDict | str,
+    workdir: PathLike,
+    *,
+    data: str = "",
+    overrides: Mapping[str, object] | None = None,
+    stream: TextIO | None = None,
+) -> Ending:
+    """Trains an encoder in `workdir`, or goes on with the run that lies there, and returns how that ended.
+
+    Args:
+      config: a `PretrainConfig`, a ConfigDict, a config file, or the name of a shipped one such as `pretrain/tiny`.
+      workdir: a new folder, or that of the same run; local or `gs://...`. Checkpoints, metrics and pictures go there.
+      data: a video, folder, glob or CSV; short for the config's `data.sources`.
+      overrides: fields of the config by dotted name, e.g. `{"optim.batch": 16}`.
+      stream: where the banner and the progress are written; standard output by default.
+
+    Raises ValueError naming the field or file that is wrong, before anything is compiled.
+    """
+    from surgmotion_jax.runs.pretraining import pretrain as run  # imports JAX, which `surgmotion --help` does not need
+
+    return run(config, workdir, data=data, overrides=overrides, stream=stream)
+
+
+def __getattr__(name: str) -> object:
     """Imports a public function when it is first asked for, so that `surgmotion --help` loads no JAX."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

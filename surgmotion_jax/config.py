@@ -7,6 +7,7 @@ A config file's `get_config(arg)` starts from `defaults(Section)`, changes field
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.resources
 import importlib.util
@@ -238,6 +239,17 @@ def _check_override(config: ConfigDict, flag: str) -> None:
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
             raise ConfigError(f"{flag}: {path} must be {wanted}, such as {node}.") from None
+
+
+def with_overrides(config: ConfigDict, overrides: Mapping[str, object]) -> ConfigDict:
+    """A copy of a config with fields changed, by dotted name. Raises ConfigError for a wrong name or type."""
+    changed = copy.deepcopy(config)
+    try:
+        changed.update_from_flattened_dict(overrides)
+    except (AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise ConfigError(f"{', '.join(overrides)}: {reason}") from None
+    return changed
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

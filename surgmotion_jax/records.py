@@ -130,6 +130,14 @@ def read_metrics(workdir: storage.PathLike) -> list[dict[str, Any]]:
     return records
 
 
+def latest_metrics(workdir: storage.PathLike) -> dict[str, float]:
+    """The latest value of every metric of a run; NaN where it was not finite. Raises ValueError as `read_metrics`."""
+    latest: dict[str, float] = {}
+    for record in read_metrics(workdir):
+        latest |= {name: math.nan if value is None else value for name, value in record["metrics"].items()}
+    return latest
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """One number of an evaluation, with all that is needed to compare it with another's.

@@ -25,21 +25,17 @@ machine does meanwhile falls on all of them.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from surgmotion_jax import config as door
-
-if TYPE_CHECKING:
-    from surgmotion_jax.pretrain.config import PretrainConfig
-
-OURS, PEER = "ours", "torch"
-PEERS = ("torch",)
-SYNTHETIC = "synthetic"  # stands in the config for the path of clips
+from surgmotion_jax import storage
+from surgmotion_jax.checks import at_least, one_of
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.runs.benchmark import OURS, PEER, PEERS, SYNTHETIC, Request, benchmark
+from surgmotion_jax.runs.configuration import with_data, without_inputs
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,28 +43,17 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         print("shipped configs:", ", ".join(door.config_names()))
         return 0
-    request = read_command_line(argv)
-    limit_threads(request.given.threads)
-    from surgmotion_jax.commands.bench_run import Bench  # after the threads are limited: it starts JAX
-
-    with ExitStack() as stack:
-        bench = Bench(request, stack)
-        bench.announce()
-        bench.measure()
-        bench.profile()
-        bench.write()
+    given, request = read_command_line(argv)
+    limit_threads(given.threads)
+    content = json.dumps(benchmark(request), indent=1)
+    if given.json:
+        storage.write_text_atomic(given.json, content)
+    if given.workdir:
+        storage.write_text_atomic(storage.ensure_writable(given.workdir) / "bench.json", content)
     return 0
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for: configs by subject, ours first, and the other flags."""
-
-    configs: Mapping[str, PretrainConfig]
-    given: argparse.Namespace
-
-
-def read_command_line(argv: Sequence[str]) -> Request:
+def read_command_line(argv: Sequence[str]) -> tuple[argparse.Namespace, Request]:
     """Raises ValueError for anything unknown, for a subject named twice, and for flags that need a peer."""
     flags = [a for a in argv if re.match(r"--config[=.]", a)]
     given = parse_rest([a for a in argv if a not in flags])
@@ -81,7 +66,8 @@ def read_command_line(argv: Sequence[str]) -> Request:
         configs[name] = build_config(
             [*(f for f in flags if f.partition("=")[0] not in changed), *overrides], given.data
         )
-    return Request(configs, given)
+    asked = given.steps, given.warmup, given.peer or "", given.peer_compile, given.counts or "", given.profile or ""
+    return given, Request(configs, *asked)
 
 
 def parse_rest(rest: Sequence[str]) -> argparse.Namespace:
@@ -104,8 +90,6 @@ def parse_rest(rest: Sequence[str]) -> argparse.Namespace:
 
 
 def check_rest(given: argparse.Namespace) -> None:
-    from surgmotion_jax.checks import at_least, one_of
-
     at_least("--steps", given.steps, 1)
     at_least("--warmup", given.warmup, 1)  # the first step of a program is no measure of the others
     at_least("--threads", given.threads, 0)
@@ -131,15 +115,8 @@ def read_subject(text: str) -> tuple[str, list[str]]:
 
 def build_config(flags: Sequence[str], data: str | None) -> PretrainConfig:
     """The config of a subject. Neither data nor weights to start from need to be there."""
-    from surgmotion_jax.data.config import SourceConfig
-    from surgmotion_jax.pretrain.config import PretrainConfig
-
     config, _ = door.parse_flags(flags)
-    with config.unlocked():
-        config.init.checkpoint = config.init.checkpoint or ""
-        if data or not config.data.sources:
-            config.data.sources = door.ConfigDict({"data": door.entry(SourceConfig, path=data or SYNTHETIC)})
-    return door.build(PretrainConfig, config)
+    return without_inputs(with_data(config, data) if data else config, SYNTHETIC)
 
 
 def limit_threads(threads: int) -> None:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import grain
@@ -61,7 +61,7 @@ def batches(
     start_step: int,
     stop_step: int,
     split: Split = "train",
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches of the steps [start_step, stop_step), holding rows [rows[0], rows[1]) of each global batch.
 
     Decoding runs ahead by `config.prefetch` batches in `config.threads` threads of this process, or of each of
@@ -82,7 +82,7 @@ def batches(
     return _iterate(dataset, positions, high - low, split)
 
 
-def _iterate(dataset: ClipDataset, positions: _Positions, rows: int, split: Split) -> Iterator[Batch]:
+def _iterate(dataset: ClipDataset, positions: _Positions, rows: int, split: Split) -> Generator[Batch, None, None]:
     config = dataset.config
     if not len(positions):
         return

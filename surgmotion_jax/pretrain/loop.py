@@ -6,27 +6,26 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import jax
 import numpy as np
 
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.monitor.heldout import Pictured
-from surgmotion_jax.pretrain.monitor.watch import Ending, Watch
+from surgmotion_jax.pretrain.monitor.watch import Halt, Watch
 from surgmotion_jax.pretrain.objective import RawBatch
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, program_of_step
 from surgmotion_jax.pretrain.state import TrainState
 
 Metrics = Mapping[str, float]
+OTHER_CONTEXT = "another clip's context"
 
 
-class Halted(RuntimeError):
-    """A run was ended before its last step: an alarm whose action asks for it, or updates that were not finite."""
+class TrainStep(Protocol):
+    """One compiled training step. It donates the state: the old one must not be used again."""
 
-
-class NonFinite(Halted):
-    """Too many updates in a row were skipped because loss or gradient was not finite."""
+    def __call__(self, state: TrainState, batch: RawBatch, /) -> tuple[TrainState, Mapping[str, jax.Array]]: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Interval:
     started: float
     waited: float = 0.0
     aside: float = 0.0
-    metrics: list[Any] = field(default_factory=list)
+    metrics: list[Mapping[str, jax.Array]] = field(default_factory=list)
 
     def next(self, batches: Iterator[RawBatch]) -> RawBatch:
         before = time.monotonic()
@@ -63,7 +62,7 @@ class Interval:
         self.waited += time.monotonic() - before
         return batch
 
-    def add(self, metrics: Any) -> None:
+    def add(self, metrics: Mapping[str, jax.Array]) -> None:
         if self.metrics:
             jax.block_until_ready(self.metrics[-1])  # stay one step ahead of the device, not many
         self.metrics.append(metrics)
@@ -77,8 +76,12 @@ class Interval:
 
 
 def train(
-    config: PretrainConfig, programs: tuple[MaskProgram, ...], steps: Mapping[str, Any], state: TrainState, do: Services
-) -> tuple[TrainState, Ending]:
+    config: PretrainConfig,
+    programs: tuple[MaskProgram, ...],
+    steps: Mapping[str, TrainStep],
+    state: TrainState,
+    do: Services,
+) -> tuple[TrainState, Halt]:
     """Runs from the state's step to the last, or until interrupted, or until an alarm or skipped updates end it.
 
     `steps` holds the compiled training step of each mask program by name. A run that finished or was interrupted has
@@ -91,7 +94,7 @@ def train(
         watch.evaluated(step, hold_out(config, step, state, do))
         probe(config, step, state, do)
     interval = Interval(time.monotonic())
-    while watch.ending is None and step < last and not do.interrupted(step + do.passed_over):
+    while watch.halt is None and step < last and not do.interrupted(step + do.passed_over):
         batch = interval.next(do.batches)
         program = program_of_step(programs, config.seed, step + do.passed_over)
         state, metrics = steps[program.name](state, batch)
@@ -107,18 +110,18 @@ def train(
             with interval.paused():
                 if _due(step, config.heldout.every, last):
                     watch.evaluated(step, hold_out(config, step, state, do))
-                if watch.ending is None and _due(step, config.probe.every, last):
+                if watch.halt is None and _due(step, config.probe.every, last):
                     value = probe(config, step, state, do)
         better = value is not None and value > best
-        if watch.ending is None and (better or step % config.checkpoint.every == 0):
+        if watch.halt is None and (better or step % config.checkpoint.every == 0):
             best = value if better and value is not None else best
             do.save(step, state, best if better else None)
             saved = step
-    if watch.ending is not None:
-        return state, watch.ending
+    if watch.halt is not None:
+        return state, watch.halt
     if saved != step:
         do.save(step, state, None)
-    return state, Ending("finished" if step >= last else "interrupted", step)
+    return state, Halt("finished" if step >= last else "interrupted", step)
 
 
 def last_step(config: PretrainConfig) -> int:
@@ -131,7 +134,7 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def log(
-    config: PretrainConfig, step: int, interval: Interval, rows: Sequence[Mapping[str, Any]], do: Services
+    config: PretrainConfig, step: int, interval: Interval, rows: Sequence[Mapping[str, np.ndarray]], do: Services
 ) -> float:
     """Writes the interval's metrics, means over its updates. Returns the mean loss.
 
@@ -167,13 +170,22 @@ def hold_out(config: PretrainConfig, step: int, state: TrainState, do: Services)
     do.record("heldout", step, metrics)
     if pictured is not None:
         do.picture(step, pictured)
-    gain = {n: 100 * (1 - metrics["heldout/loss"] / metrics[f"heldout/{n}"]) for n in ("constant", "shuffled")}
+    loss = metrics["heldout/loss"]
     do.progress(
         step,
-        f"held-out {metrics['heldout/loss']:.4f}: {gain['constant']:+.1f} % better than a constant, "
-        f"{gain['shuffled']:+.1f} % than with another clip's context; RankMe {metrics['gauge/rankme']:.1f}",
+        f"held-out {loss:.4f}: {compared(loss, metrics['heldout/constant'], 'a constant')}, "
+        f"{compared(loss, metrics['heldout/shuffled'], OTHER_CONTEXT)}; "
+        f"RankMe {metrics['gauge/rankme']:.1f}",
     )
     return metrics
+
+
+def compared(error: float, baseline: float, title: str) -> str:
+    """How much better or worse an error is than that of a baseline: '12.5 % worse than a constant'."""
+    if not baseline > 0:  # where all targets are alike the best constant makes no error
+        return f"n/a against {title}"
+    share = 100 * (1 - error / baseline)
+    return f"{abs(share):.1f} % {'worse' if share < 0 else 'better'} than {title}"
 
 
 def probe(config: PretrainConfig, step: int, state: TrainState, do: Services) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands import pretrain
+from tests.commands.runs import prepared
 
 SMALL = (
     "--config=pretrain/tiny",
@@ -78,6 +79,12 @@ def command(videos, cache):
 def run(command):
     """Runs the command in this process; returns its exit code."""
     return lambda workdir, *more: pretrain.main(command(workdir, *more))
+
+
+@pytest.fixture
+def prepare(command):
+    """Does what the command does before it compiles; returns the session and its inputs."""
+    return lambda workdir, *more: prepared(command(workdir, *more))
 
 
 @pytest.fixture

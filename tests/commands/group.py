@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -16,27 +15,6 @@ import numpy as np
 from surgmotion_jax.records import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
-
-# Runs the command and keeps the sample numbers that this process fed to its devices, step by step.
-WORKER = textwrap.dedent("""
-    import sys
-    import numpy as np
-    from surgmotion_jax.__main__ import main
-    from surgmotion_jax.commands import pretrain
-
-    record, rows = sys.argv[1], []
-    to_device = pretrain.Session.to_device
-
-    def spy(self, batch, size):
-        rows.append(batch.index_B)
-        return to_device(self, batch, size)
-
-    pretrain.Session.to_device = spy
-    code = main(["pretrain", *sys.argv[2:]])
-    if rows:
-        np.save(record, np.stack(rows))
-    sys.exit(code)
-""")
 
 
 def free_port() -> int:
@@ -50,8 +28,6 @@ class Run:
 
     def __init__(self, folder: Path, arguments: list[list[str]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        script = folder / "worker.py"
-        script.write_text(WORKER)
         self.folder, self.count = folder, len(arguments)
         self.processes, port = [], free_port()
         for i, given in enumerate(arguments):
@@ -60,7 +36,7 @@ class Run:
                 f"--config.distributed.processes={self.count}",
                 f"--config.distributed.process={i}",
             )
-            command = [sys.executable, str(script), str(folder / f"rows{i}.npy"), *given]
+            command = [sys.executable, "-m", "tests.runs.recorded", str(folder / f"rows{i}.npy"), *given]
             one_device = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
             with (folder / f"log{i}.txt").open("w") as log:  # a pipe that nobody reads would fill up
                 process = subprocess.Popen(

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from surgmotion_jax.checkpoints.subtree import load_subtree
 from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.commands.pretrain import read_command_line
 from surgmotion_jax.records import read_metrics
+from surgmotion_jax.runs.announcement import announce
+from surgmotion_jax.runs.inputs import gather
+from surgmotion_jax.runs.resumption import check_resumable
+from surgmotion_jax.runs.session import opened
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,3 +46,13 @@ def finish(process, timeout=300):
     output, _ = process.communicate(timeout=timeout)
     assert process.returncode == 0, output
     return output
+
+
+def prepared(arguments):
+    """What the command does before it compiles anything: the session and everything that it found."""
+    config, workdir = read_command_line(arguments)
+    with opened(config, workdir) as session:
+        check_resumable(session)
+        inputs = gather(session)
+        announce(session, inputs)
+        return session, inputs

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,10 @@ from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, config_of
 from surgmotion_jax.pretrain.config import InitConfig, PretrainConfig
 from surgmotion_jax.pretrain.setup.initial import plan_initial
 from surgmotion_jax.records import read_metrics
+from surgmotion_jax.runs import ablation
+from surgmotion_jax.runs.ablation import Ablated
+from surgmotion_jax.runs.ending import Ending
+from tests.pretrain.fixtures import small_config
 
 STEPS = "--config.steps=2"
 DECODER = (
@@ -92,27 +99,35 @@ def test_a_row_of_pixels_logs_its_terms_and_fills_the_table(done):
     assert not logged & {"loss/affinity", "loss/diversity", "loss/motion"}
 
 
-def test_repeating_trains_nothing_and_keeps_the_table(done, arguments, capsys, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("a finished row was trained again")
-
+def test_repeating_trains_nothing_and_keeps_the_table(done, arguments, capsys):
     before = (done / "results.json").read_text()
-    monkeypatch.setattr(pretrain, "run", refuse)
+    metrics = (done / "pixel" / "metrics.jsonl").stat().st_mtime_ns
     assert ablate.main(arguments) == 0
     told = capsys.readouterr().out
     assert "1 of 1, pixel: finished before" in told
     assert "held-out error" in told
     assert (done / "results.json").read_text() == before
-    monkeypatch.setattr(pretrain, "run", lambda *_: 0)  # stopped by the system before its last step
-    assert ablate.main([a for a in arguments if not a.startswith("--rows")] + ["--rows=plain"]) == 0
-    assert (done / "results.json").read_text() == before
+    assert (done / "pixel" / "metrics.jsonl").stat().st_mtime_ns == metrics, "a finished row was trained again"
 
 
-def test_a_row_of_another_config_is_refused_before_anything_runs(done, arguments, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("trained")
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [
+        ((), 0),
+        (("finished", "nothing-to-do"), 0),
+        (("alarm", "finished"), 3),
+        (("nonfinite", "interrupted"), 130),
+        (("stopped",), 75),
+        (("unsaved",), 4),
+    ],
+)
+def test_the_exit_code_is_that_of_the_row_that_matters(kinds, code):
+    endings = {f"row {number}": Ending(kind, 1, Path("runs/row")) for number, kind in enumerate(kinds)}
+    config = small_config(**{"run.stopped_code": 75})
+    assert ablate.exit_code(Ablated(endings, ""), config) == code
 
-    monkeypatch.setattr(pretrain, "run", refuse)
+
+def test_a_row_of_another_config_is_refused_before_anything_runs(done, arguments):
     for more, line in (
         ("--config.optim.lr=0.5", "optim.lr: 0.001 -> 0.5"),
         ("--config.heldout.clips=16", "heldout.clips"),
@@ -137,26 +152,32 @@ def test_a_row_of_another_config_is_refused_before_anything_runs(done, arguments
         )
 
 
-def test_an_interrupted_row_ends_the_command_with_its_code(command, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(pretrain, "run", lambda config, workdir, text: seen.append(workdir) or 130)
-    assert ablate.main([*command(tmp_path, STEPS), *DECODER, "--rows=plain,pixel"]) == 130
-    assert seen == [str(tmp_path / "plain")]
+class Impatient(io.StringIO):
+    """Presses Ctrl-C when the second step is reported."""
+
+    def write(self, text):
+        if text.startswith("step 2/"):
+            signal.raise_signal(signal.SIGINT)
+        return super().write(text)
 
 
-def test_a_row_that_diverges_does_not_stop_the_others(command, tmp_path, monkeypatch, capsys):
-    from surgmotion_jax.pretrain.loop import Halted
+@pytest.mark.slow
+def test_an_interrupted_row_ends_the_ablation(command, tmp_path):
+    config, _ = pretrain.read_command_line([*command(tmp_path, "--config.steps=9"), *DECODER])
+    ablated = ablation.ablate(config, tmp_path, ("plain", "pixel"), stream=Impatient())
+    assert {name: ending.kind for name, ending in ablated.endings.items()} == {"plain": "interrupted"}
+    assert 2 <= ablated.endings["plain"].step < 9
+    assert not ablated.table
+    assert not (tmp_path / "results.json").exists()
 
-    seen = []
 
-    def diverge(config, workdir, text):
-        seen.append(workdir)
-        raise Halted("10 updates in a row were skipped.")
-
-    monkeypatch.setattr(pretrain, "run", diverge)
-    assert ablate.main([*command(tmp_path, STEPS), *DECODER, "--rows=plain,pixel"]) == pretrain.HALTED
-    assert len(seen) == 2
-    assert "row pixel: 10 updates" in capsys.readouterr().err
+@pytest.mark.slow
+def test_a_row_that_diverges_does_not_stop_the_others(command, tmp_path, capsys):
+    flags = ("--config.steps=6", "--config.optim.lr=1e38", "--config.alarms.nonfinite_steps=2")
+    assert ablate.main([*command(tmp_path, *flags), *DECODER, "--rows=plain,pixel"]) == pretrain.HALTED
+    told = capsys.readouterr()
+    assert "2 of 2, pixel" in told.out
+    assert "row pixel: 2 updates in a row" in told.err
     assert not (tmp_path / "results.json").exists()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
-from surgmotion_jax.commands.bench import main, read_subject
-from surgmotion_jax.pretrain.bench.steps import Compilation, OurStep
-from surgmotion_jax.pretrain.bench.timing import steps as bench_step
+from surgmotion_jax.commands.bench import main, read_command_line, read_subject
+from surgmotion_jax.parallel.mesh import process_rows
+from surgmotion_jax.pretrain.bench.steps import Compilation, OurStep, repeated, synthetic_clips
+from surgmotion_jax.runs.benchmark import OURS, PROFILED_STEPS, loaded, measure, placed, subject_of
 from tests.commands.conftest import SMALL
 
 ARGUMENTS = [*SMALL, "--steps=2", "--warmup=1"]
@@ -17,49 +19,56 @@ ARGUMENTS = [*SMALL, "--steps=2", "--warmup=1"]
 PLAIN = "--against=plain:saliency.kind=none,loss.affinity.weight=0,data.canvas=(48,40)"
 
 
-@pytest.fixture
-def untrained(monkeypatch):
-    """Steps that are made and timed, but neither compiled nor trained."""
+def untrained(config):
+    """A subject whose steps are made and timed, but neither compiled nor trained."""
 
-    def whole_step(config, program, layout, batches):
-        def compiled(state, batch):
-            assert batch.video_BxTxHxWx3.shape[2:4] == config.data.canvas
-            return state, {"loss/total": 0.5}
+    def compiled(state, batch):
+        assert batch.video_BxTxHxWx3.shape[2:4] == config.data.canvas
+        return state, {"loss/total": 0.5}
 
-        return OurStep(compiled, Compilation(3.0, 10**6, 10**7), None, batches, layout, config.optim.batch)
+    config, layout, program = placed(config)
+    clips = repeated(synthetic_clips(config, process_rows(layout, config.optim.batch)))
+    step = OurStep(compiled, Compilation(3.0, 10**6, 10**7), None, clips, layout, config.optim.batch)
+    return subject_of(config, program, layout, step)
 
-    monkeypatch.setattr(bench_step, "whole_step", whole_step)
 
-
-def test_a_bench_needs_no_data_and_says_where_the_time_goes(untrained, capsys, tmp_path, monkeypatch):
+def test_a_bench_needs_no_data_and_says_where_the_time_goes(capsys, monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    assert main([*ARGUMENTS, PLAIN, f"--json={tmp_path / 'bench.json'}", f"--workdir={tmp_path / 'w'}"]) == 0
+    _, request = read_command_line([*ARGUMENTS, PLAIN])
+    written = measure({name: untrained(config) for name, config in request.configs.items()}, request)
     printed = capsys.readouterr().out
     for text in ("clips/s", "host to device", "processor time", "0.010 GB temporaries", "compiled in 3.0 s"):
         assert text in printed
     assert "ours / plain: " in printed
     assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in printed, "what the times depend on is said"
     assert "MFU" not in printed, "a CPU has no known peak"
-    written = json.loads((tmp_path / "bench.json").read_text())
-    assert json.loads((tmp_path / "w/bench.json").read_text()) == written
     assert list(written["subjects"]) == ["ours", "plain"]
     plain, ours = written["subjects"]["plain"], written["subjects"]["ours"]
     assert len(plain["steps"]) == 2
-    assert plain["config"]["data"]["canvas"] == [48, 40]
+    assert list(plain["config"]["data"]["canvas"]) == [48, 40]
     assert plain["config"]["loss"]["affinity"]["weight"] == 0 != ours["config"]["loss"]["affinity"]["weight"]
     assert plain["flops"] != ours["flops"]
     assert ours["ours_to_this"]["median"] == 1
 
 
-def test_real_clips_come_from_the_loader(untrained, videos, capsys):
-    assert main([*ARGUMENTS, f"--data={videos}"]) == 0
-    assert "clips/s" in capsys.readouterr().out
+def test_real_clips_come_from_the_loader(videos):
+    _, request = read_command_line([*ARGUMENTS, f"--data={videos}"])
+    config = request.configs[OURS]
+    with ExitStack() as stack:
+        clips = list(loaded(config, (0, 8), request, stack))
+    assert len(clips) == 2 + 1 + PROFILED_STEPS
+    assert {batch.video_BxTxHxWx3.shape for batch in clips} == {(8, 4, 40, 40, 3)}
+    assert clips[1].index_B.tolist() == list(range(8, 16))
 
 
 @pytest.mark.slow
 def test_steps_that_train_and_a_trace(videos, capsys, tmp_path):
-    assert main([*ARGUMENTS, PLAIN, f"--data={videos}", f"--profile={tmp_path}"]) == 0
+    files = [f"--json={tmp_path / 'bench.json'}", f"--workdir={tmp_path / 'w'}"]
+    assert main([*ARGUMENTS, PLAIN, f"--data={videos}", f"--profile={tmp_path}", *files]) == 0
     assert "3 steps of ours" in capsys.readouterr().out
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert json.loads((tmp_path / "w/bench.json").read_text()) == written
+    assert list(written["subjects"]) == ["ours", "plain"]
     assert list(tmp_path.rglob("*.xplane.pb"))
 
 

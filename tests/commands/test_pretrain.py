@@ -141,10 +141,9 @@ def test_healthy_start_trips_nothing(ten_steps):
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )  # fmt: skip
-def test_bad_input_is_refused_before_anything_is_compiled(run, tmp_path, monkeypatch, flags, message):
-    monkeypatch.setattr(pretrain.Session, "compile", lambda *_: pytest.fail("compiled"))
+def test_bad_input_is_refused_before_anything_is_compiled(prepare, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        run(tmp_path / "w", *flags)
+        prepare(tmp_path / "w", *flags)
     assert not (tmp_path / "w" / "checkpoints").exists()
 
 

@@ -77,33 +77,12 @@ def test_interruption_saves_and_repeating_resumes(command, tmp_path, number, cod
 
 
 def test_two_processes_equal_one(command, tmp_path, free_port):
-    script = tmp_path / "worker.py"
-    script.write_text(
-        textwrap.dedent("""
-            import sys
-            import numpy as np
-            from surgmotion_jax.commands import pretrain
-
-            record, rows = sys.argv[1], []
-            to_device = pretrain.Session.to_device
-
-            def spy(self, batch, size):
-                rows.append(batch.index_B)
-                return to_device(self, batch, size)
-
-            pretrain.Session.to_device = spy
-            code = pretrain.main(sys.argv[2:])
-            np.save(record, np.stack(rows[-3:]))
-            sys.exit(code)
-        """)
-    )
-
     def launch(name, devices, *more):
         arguments = command(
             tmp_path / name.split("-")[0], "--config.run.stop_at_step=3", "--config.data.prefetch=1", *more
         )
         return subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path / f"{name}.npy"), *arguments],
+            [sys.executable, "-m", "tests.runs.recorded", str(tmp_path / f"{name}.npy"), *arguments],
             env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 

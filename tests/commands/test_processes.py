@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 
-from surgmotion_jax.commands import pretrain
 from tests.commands.group import Run, losses
 
 STEPS = 20
@@ -56,16 +55,8 @@ def assert_same_curve(got, want):
     np.testing.assert_allclose([got[s] for s in want], list(want.values()), rtol=1e-5)
 
 
-def test_an_automatic_mesh_is_chosen_explained_and_kept(run, tmp_path, monkeypatch, capsys):
-    class Compiling(Exception):
-        pass
-
-    def stop(*_):
-        raise Compiling
-
-    monkeypatch.setattr(pretrain.Session, "compile", stop)
-    with pytest.raises(Compiling):
-        run(tmp_path, "--config.parallel.mesh=auto")
+def test_an_automatic_mesh_is_chosen_explained_and_kept(prepare, tmp_path, capsys):
+    prepare(tmp_path, "--config.parallel.mesh=auto")
     printed = capsys.readouterr().out
     assert re.search(r"mesh  data +8  8 copies of the state", printed)
     assert re.search(r"mesh  fsdp +1  .*memory is unknown", printed)

@@ -62,7 +62,7 @@ def test_warnings_end_nothing():
     watch.logged(1, 1.0, rows(0))
     watch.logged(2, 5.0, rows(0))
     watch.evaluated(2, HEALTHY | {"gauge/rankme": 1.0})
-    assert watch.ending is None
+    assert watch.halt is None
     assert (watch.sound_logged, watch.sound_evaluated) == (1, 0)
     assert [step for step, text in told if text.startswith("alarm: ")] == [2, 2]
 
@@ -79,25 +79,25 @@ def test_what_is_sound_depends_on_the_kind_of_alarm():
 
     spiked = watched()
     spiked.logged(16, 9.0, rows(0, 0))
-    assert (spiked.ending.kind, spiked.ending.step, spiked.ending.sound) == ("alarm", 16, 14)
+    assert (spiked.halt.kind, spiked.halt.step, spiked.halt.sound) == ("alarm", 16, 14)
     collapsed = watched()
     collapsed.evaluated(20, HEALTHY | {"gauge/rankme": 1.0})
-    assert (collapsed.ending.step, collapsed.ending.sound) == (20, 10)
+    assert (collapsed.halt.step, collapsed.halt.sound) == (20, 10)
     both = watched()
     both.logged(20, 9.0, rows(0))
     both.evaluated(20, HEALTHY | {"gauge/rankme": 1.0})
-    assert both.ending.sound == 10
-    assert "loss/total" in both.ending.reason
-    assert "gauge/rankme" in both.ending.reason
+    assert both.halt.sound == 10
+    assert "loss/total" in both.halt.reason
+    assert "gauge/rankme" in both.halt.reason
 
 
 def test_skipped_updates_are_counted_across_logged_intervals():
     watch = Watch(AlarmConfig(nonfinite_steps=4), 0, lambda *_: None)
     watch.logged(4, 1.0, rows(0, 1, 1, 1))
     watch.logged(8, 1.0, rows(0, 0, 1, 1))
-    assert watch.ending is None
+    assert watch.halt is None
     watch.logged(10, 1.0, rows(1, 1))
-    assert watch.ending.kind == "nonfinite"
+    assert watch.halt.kind == "nonfinite"
 
 
 def test_a_run_with_working_alarms_says_nothing():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents, ImageFrames
-from surgmotion_jax.commands.pretrain_probe import vote
 from surgmotion_jax.evaluate.encoder.frozen import features
 from surgmotion_jax.pretrain.monitor.probing import (
     balanced_accuracy,
@@ -21,6 +20,7 @@ from surgmotion_jax.pretrain.monitor.probing import (
 )
 from surgmotion_jax.pretrain.setup.agreement import setup_facts
 from surgmotion_jax.pretrain.state import abstract_state, shardings_of
+from surgmotion_jax.runs.probe import vote
 from tests.parallel.test_sharding import layout_of
 from tests.pretrain.fixtures import small_config
 

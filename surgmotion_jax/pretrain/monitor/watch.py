@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+import numpy as np
 
 from surgmotion_jax.pretrain.config.monitor import AlarmConfig
 from surgmotion_jax.pretrain.monitor.alarms import collapse_alarms, spike_alarm
 
 
 @dataclass(frozen=True)
-class Ending:
+class Halt:
     """Why the loop returned, at which step, and for an alarm: the last step that it gives no reason to doubt."""
 
     kind: Literal["finished", "interrupted", "alarm", "nonfinite"]
@@ -33,7 +35,7 @@ class Watch:
     config: AlarmConfig
     begin: int
     event: Callable[[int, str], None]
-    ending: Ending | None = None
+    halt: Halt | None = None
     skipped: int = 0  # updates in a row, up to the last logged step
     losses: deque[float] = field(init=False)
     sound_logged: int = field(init=False)
@@ -43,12 +45,12 @@ class Watch:
         self.losses = deque(maxlen=self.config.spike_window)
         self.sound_logged = self.sound_evaluated = self.begin
 
-    def logged(self, step: int, loss: float, rows: Sequence[Mapping[str, Any]]) -> None:
+    def logged(self, step: int, loss: float, rows: Sequence[Mapping[str, np.ndarray | float]]) -> None:
         """Takes a logged loss and the metrics of each step behind it."""
         for row in rows:
             self.skipped = self.skipped + 1 if row["optim/skipped"] else 0
         if self.skipped >= self.config.nonfinite_steps:
-            self.ending = Ending("nonfinite", step, self._nonfinite(step))
+            self.halt = Halt("nonfinite", step, self._nonfinite(step))
             return
         alarm = spike_alarm(step, loss, self.losses, self.config)
         self.losses.append(loss)
@@ -66,10 +68,10 @@ class Watch:
             self.event(step, f"alarm: {text}")
         if not alarms or self.config.action == "warn":
             return
-        if self.ending is not None and self.ending.kind == "alarm":  # both kinds at one step
-            alarms, sound = [self.ending.reason, *alarms], min(sound, self.ending.sound)
-        if self.ending is None or self.ending.kind == "alarm":
-            self.ending = Ending("alarm", step, "; ".join(alarms), sound)
+        if self.halt is not None and self.halt.kind == "alarm":  # both kinds at one step
+            alarms, sound = [self.halt.reason, *alarms], min(sound, self.halt.sound)
+        if self.halt is None or self.halt.kind == "alarm":
+            self.halt = Halt("alarm", step, "; ".join(alarms), sound)
 
     def _nonfinite(self, step: int) -> str:
         return (

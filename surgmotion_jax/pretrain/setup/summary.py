@@ -11,7 +11,6 @@ import jax
 
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.config.objective import HEADS
 from surgmotion_jax.pretrain.plan.cost import step_flops
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, init_state
@@ -27,15 +26,14 @@ def bytes_per_device(tree: Any) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def rival_of(config: PretrainConfig) -> PretrainConfig:
-    """The same run with the other objective: pixels for features, or plain V-JEPA for pixels."""
-    kind = next(kind for kind in HEADS if kind != config.objective.kind)
-    loss, objective = config.loss, dataclasses.replace(config.objective, kind=kind, weigh_motion=False)
-    if kind == "pixel":  # its loss has one term
-        affinity = dataclasses.replace(loss.affinity, weight=0.0)
-        diversity = dataclasses.replace(loss.diversity, weight=0.0)
-        loss = dataclasses.replace(loss, affinity=affinity, diversity=diversity, stop_gradient=True)
-    return dataclasses.replace(config, objective=objective, loss=loss)
+def rival_line(config: PretrainConfig, programs: Sequence[MaskProgram]) -> dict[str, str]:
+    """What a run that predicts pixels is compared with: plain V-JEPA at the same size. Other runs have no such line."""
+    if not config.objective.pixels:
+        return {}
+    objective = dataclasses.replace(config.objective, kind="latent", weigh_motion=False)
+    rival = dataclasses.replace(config, objective=objective)
+    head = f"{objective.head} {describe_head(rival)}"
+    return {"rival": f"{objective.kind} objective: {head}; {describe_work(rival, programs)}"}
 
 
 def describe_head(config: PretrainConfig) -> str:
@@ -86,7 +84,7 @@ def summarise(
     model, optim, grid = config.model, config.optim, config.grid
     trunk, mesh = model.encoder, dict(layout.mesh.shape)
     counts = {p.name: list(zip(p.contexts, p.targets, strict=True)) for p in programs}
-    gradients, rival = bytes_per_device(state.params), rival_of(config)
+    gradients = bytes_per_device(state.params)
     return {
         "encoder": f"{model.variant}, {trunk.depth} x {trunk.width}, {trunk.heads} heads, {model.positions}, "
         f"{parameter_count(state.params['encoder']) / 1e6:.2f} M parameters",
@@ -98,8 +96,7 @@ def summarise(
         ),
         "loss": describe_loss(config),
         "work": describe_work(config, programs),
-        "rival": f"{rival.objective.kind} objective: {rival.objective.head} {describe_head(rival)}; "
-        f"{describe_work(rival, programs)}",
+        **rival_line(config, programs),
         "batch": f"{optim.batch} clips a step = {layout.batch_parts} batch shards x "
         f"{optim.batch // layout.batch_parts // optim.accumulate} clips x {optim.accumulate} micro-batches",
         "schedule": f"{config.steps} steps, lr {optim.peak_lr:.3g} after {optim.warmup_steps} warm-up steps, "

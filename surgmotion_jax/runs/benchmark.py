@@ -1,23 +1,31 @@
-"""What `surgmotion bench` does: builds the subjects, lets them take turns, says and writes what was found."""
+"""A benchmark of the training step: builds the subjects, lets them take turns, and says what was found."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import jax
 
-from surgmotion_jax import storage
-from surgmotion_jax.commands.bench import OURS, PEER, SYNTHETIC, Request
 from surgmotion_jax.data import ClipDataset, batches
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, process_rows
-from surgmotion_jax.pretrain.bench import steps as bench_step
-from surgmotion_jax.pretrain.bench.steps import Counts, OurStep
+from surgmotion_jax.pretrain.bench.steps import (
+    Counts,
+    OurStep,
+    counted,
+    counts_of,
+    given_step,
+    read_counts,
+    repeated,
+    synthetic_clips,
+    synthetic_given,
+    whole_step,
+)
 from surgmotion_jax.pretrain.bench.timing import Quartiles, StepTime, mfu, quartiles, ratios, take_turns
 from surgmotion_jax.pretrain.bench.torch_peer import TorchStep, check_peer
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -30,9 +38,51 @@ from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.step import resolve
 
 PROFILED_STEPS = 3
+OURS, PEER = "ours", "torch"
+PEERS = ("torch",)
+SYNTHETIC = "synthetic"  # stands in the config for the path of clips
 
 
-@dataclasses.dataclass
+@dataclass(frozen=True)
+class Request:
+    """What is to be timed.
+
+    Attributes:
+      configs: the config of each subject, ours first.
+      steps: rounds that count.
+      warmup: rounds before them that do not.
+      peer: another implementation that does the same work as ours; empty: none.
+      peer_compile: whether torch.compile compiles it.
+      counts: with a peer: `K/M,...`, context and target tokens of each mask set; empty: those of the config's masks.
+      profile: where a trace of a few steps of the first subject goes; empty: nowhere.
+    """
+
+    configs: Mapping[str, PretrainConfig]
+    steps: int = 20
+    warmup: int = 3
+    peer: str = ""
+    peer_compile: bool = False
+    counts: str = ""
+    profile: str = ""
+
+
+def benchmark(request: Request) -> dict[str, Any]:
+    """Times the subjects, prints what was found, and returns every figure as plain values."""
+    with ExitStack() as stack:
+        subjects = peers(request) if request.peer else {n: whole(c, request, stack) for n, c in request.configs.items()}
+        return measure(subjects, request)
+
+
+def measure(subjects: Mapping[str, Subject], request: Request) -> dict[str, Any]:
+    """As `benchmark`, of subjects that are there."""
+    bench = Bench(subjects, request)
+    bench.announce()
+    bench.time()
+    bench.profile()
+    return bench.as_json()
+
+
+@dataclass
 class Subject:
     """Something that makes steps, and what is known of them."""
 
@@ -53,55 +103,57 @@ class Subject:
         return mfu(self.flops, self.seconds.median, kind, self.devices, self.config.model.dtype)
 
 
+def whole(config: PretrainConfig, request: Request, stack: ExitStack) -> Subject:
+    """Our whole step, as training runs it."""
+    config, layout, program = placed(config)
+    rows = process_rows(layout, config.optim.batch)
+    if [source.path for source in config.data.sources.values()] == [SYNTHETIC]:
+        source = repeated(synthetic_clips(config, rows))
+    else:
+        source = loaded(config, rows, request, stack)
+    return subject_of(config, program, layout, whole_step(config, program, layout, source))
+
+
+def subject_of(config: PretrainConfig, program: MaskProgram, layout: MeshLayout, step: OurStep) -> Subject:
+    """A step of ours with what is known of it."""
+    masks = f"{program.name}: {counts_text(counts_of(program))}"
+    return Subject(config, step, step_flops(config, [program]).model, masks, layout.mesh.size)
+
+
+def loaded(config: PretrainConfig, rows: tuple[int, int], request: Request, stack: ExitStack) -> Iterator[RawBatch]:
+    """Decoded clips, as training gets them, until `stack` closes."""
+    stop = request.warmup + request.steps + PROFILED_STEPS
+    dataset = ClipDataset(config.data, config.seed)
+    source = batches(dataset, global_batch=config.optim.batch, rows=rows, start_step=0, stop_step=stop)
+    stack.callback(source.close)
+    return (RawBatch(b.video_BxTxHxWx3, b.valid_BxT, b.index_B) for b in source)  # type: ignore[arg-type]
+
+
+def peers(request: Request) -> dict[str, Subject]:
+    """Our step and the peer's on the same given clips and masks."""
+    config = request.configs[OURS]
+    check_peer(config)
+    config, layout, program = placed(config)
+    counts = read_counts(request.counts, config.grid) if request.counts else counts_of(program)
+    clips = synthetic_given(config, counts)
+    ours = given_step(config, layout, clips)
+    device = "cuda" if layout.mesh.devices.flat[0].platform == "gpu" else "cpu"
+    peer = TorchStep(config, ours.state.params, clips, cores(), device, request.peer_compile)
+    flops = step_flops(config, [counted(counts, config.grid)])
+    known = flops.model - flops.prepare, f"given: {counts_text(counts)}"
+    return {OURS: Subject(config, ours, *known, layout.mesh.size), PEER: Subject(config, peer, *known, 1)}
+
+
 class Bench:
-    """Subjects by name, ours first."""
+    """Subjects by name, ours first, and what is printed of them."""
 
-    def __init__(self, request: Request, stack: ExitStack) -> None:
-        self.given, self.stack = request.given, stack
-        if self.given.peer:
-            self.subjects = self.peers(request.configs[OURS])
-        else:
-            self.subjects = {name: self.whole(config) for name, config in request.configs.items()}
-
-    def whole(self, config: PretrainConfig) -> Subject:
-        """Our whole step, as training runs it."""
-        config, layout, program = placed(config)
-        rows = process_rows(layout, config.optim.batch)
-        if [source.path for source in config.data.sources.values()] == [SYNTHETIC]:
-            source = bench_step.repeated(bench_step.synthetic_clips(config, rows))
-        else:
-            source = self.loaded(config, rows)
-        step = bench_step.whole_step(config, program, layout, source)
-        masks = f"{program.name}: {counts_text(bench_step.counts_of(program))}"
-        return Subject(config, step, step_flops(config, [program]).model, masks, layout.mesh.size)
-
-    def loaded(self, config: PretrainConfig, rows: tuple[int, int]) -> Iterator[Any]:
-        """Decoded clips, as training gets them."""
-        stop = self.given.warmup + self.given.steps + PROFILED_STEPS
-        dataset = ClipDataset(config.data, config.seed)
-        source = batches(dataset, global_batch=config.optim.batch, rows=rows, start_step=0, stop_step=stop)
-        self.stack.callback(source.close)  # type: ignore[attr-defined]
-        return (RawBatch(b.video_BxTxHxWx3, b.valid_BxT, b.index_B) for b in source)  # type: ignore[arg-type]
-
-    def peers(self, config: PretrainConfig) -> dict[str, Subject]:
-        """Our step and the peer's on the same given clips and masks."""
-        check_peer(config)
-        config, layout, program = placed(config)
-        counts = bench_step.counts_of(program)
-        if self.given.counts:
-            counts = bench_step.read_counts(self.given.counts, config.grid)
-        clips = bench_step.synthetic_given(config, counts)
-        ours = bench_step.given_step(config, layout, clips)
-        device = "cuda" if layout.mesh.devices.flat[0].platform == "gpu" else "cpu"
-        peer = TorchStep(config, ours.state.params, clips, cores(), device, self.given.peer_compile)
-        flops = step_flops(config, [bench_step.counted(counts, config.grid)])
-        known = flops.model - flops.prepare, f"given: {counts_text(counts)}"
-        return {OURS: Subject(config, ours, *known, layout.mesh.size), PEER: Subject(config, peer, *known, 1)}
+    def __init__(self, subjects: Mapping[str, Subject], request: Request) -> None:
+        self.subjects, self.request = subjects, request
 
     def announce(self) -> None:
         """Prints what is about to be timed."""
         say("device", device_text())
-        say("versions", ", ".join(f"{name} {version}" for name, version in versions(self.given.peer).items()))
+        say("versions", ", ".join(f"{name} {version}" for name, version in versions(self.request.peer).items()))
         for name, subject in self.subjects.items():
             config, step = subject.config, subject.step
             say(
@@ -117,9 +169,9 @@ class Bench:
                     f"{taken.temporaries / 1e9:.3f} GB temporaries a device",
                 )
 
-    def measure(self) -> None:
+    def time(self) -> None:
         """Takes the times and prints them."""
-        times = take_turns({n: s.step for n, s in self.subjects.items()}, self.given.warmup, self.given.steps)
+        times = take_turns({n: s.step for n, s in self.subjects.items()}, self.request.warmup, self.request.steps)
         for name, subject in self.subjects.items():
             subject.times = times[name]
             for label, text in self.lines(name, subject):
@@ -139,8 +191,8 @@ class Bench:
         medians = {part: quartiles([getattr(t, field) for t in subject.times]).median for part, field in parts.items()}
         yield "", ", ".join(f"{part} {seconds:.4f} s" for part, seconds in medians.items())
         yield "", f"{cpu.median:.3f} s of processor time a step ({cpu.lower:.3f} to {cpu.upper:.3f})"
-        if self.given.peer:
-            yield "", f"loss {subject.step.loss:.6f} after {self.given.warmup + self.given.steps} steps"
+        if self.request.peer:
+            yield "", f"loss {subject.step.loss:.6f} after {self.request.warmup + self.request.steps} steps"
         if name != OURS:
             ours = self.subjects[OURS]
             each = ratios(ours.times, subject.times)
@@ -152,26 +204,18 @@ class Bench:
 
     def profile(self) -> None:
         """Traces a few more steps of the first subject."""
-        if not self.given.profile:
+        if not self.request.profile:
             return
-        with jax.profiler.trace(self.given.profile):
+        with jax.profiler.trace(self.request.profile):
             for _ in range(PROFILED_STEPS):
                 self.subjects[OURS].step()
-        say("profile", f"{PROFILED_STEPS} steps of {OURS} in {self.given.profile}")
-
-    def write(self) -> None:
-        """Writes every figure where the command line asks for it."""
-        content = json.dumps(self.as_json(), indent=1)
-        if self.given.json:
-            storage.write_text_atomic(self.given.json, content)
-        if self.given.workdir:
-            storage.write_text_atomic(storage.ensure_writable(self.given.workdir) / "bench.json", content)
+        say("profile", f"{PROFILED_STEPS} steps of {OURS} in {self.request.profile}")
 
     def as_json(self) -> dict[str, Any]:
         """All figures as plain values."""
         return {
             "device": device_text(),
-            "versions": versions(self.given.peer),
+            "versions": versions(self.request.peer),
             "peak_memory_gb": memory_gb(),
             "subjects": {name: self.figures(subject) for name, subject in self.subjects.items()},
         }
@@ -218,7 +262,7 @@ def device_text() -> str:
     return f"{text}, GLIBC_TUNABLES={tuned}" if tuned else text
 
 
-def versions(peer: str | None) -> dict[str, str]:
+def versions(peer: str) -> dict[str, str]:
     """Of what the figures depend on."""
     found = {}
     for package in ("surgmotion-jax", "jax", "jaxlib", *(("torch", "transformers") if peer else ())):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.config import DataConfig
@@ -16,6 +16,11 @@ from surgmotion_jax.evaluate.heads.knn import nearest_neighbours
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, process_rows, to_global
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.monitor.probing import Moments, ProbeSet, choose, probe_batch, probe_metrics
+from surgmotion_jax.pretrain.state import TrainState
+
+Weights = Mapping[str, object]  # a tree of arrays
+Encode = Callable[[Weights, jax.Array], jax.Array]
+"""(encoder weights, windows [B,T,S,S,3]) -> pooled features [B,D]."""
 
 AHEAD = 2  # batches decoded while one is encoded
 
@@ -65,22 +70,20 @@ class Probe:
     own devices encode. The first process's numbers count, so that all decide alike.
     """
 
-    def __init__(self, config: PretrainConfig, layout: MeshLayout, found: ProbeSet, program: Any) -> None:
+    def __init__(self, config: PretrainConfig, layout: MeshLayout, found: ProbeSet, program: Encode) -> None:
         self.config, self.layout, self.found, self.program = config, layout, found, program
         self._held: dict[str, list[np.ndarray]] = {}
 
-    def __call__(self, state: Any) -> dict[str, float]:
+    def __call__(self, state: TrainState) -> dict[str, float]:
         settings = self.config.probe
         train_NxD, val_MxD = (self._features(state.target, split) for split in ("train", "val"))
         metrics = probe_metrics(train_NxD, val_MxD, self.found, vote, settings.neighbours, settings.ridge)
         if jax.process_count() == 1:
             return metrics
-        from jax.experimental import multihost_utils
-
         agreed = multihost_utils.broadcast_one_to_all(np.array(list(metrics.values())))
         return dict(zip(metrics, map(float, agreed), strict=True))
 
-    def _features(self, target: Any, split: str) -> np.ndarray:
+    def _features(self, target: Weights, split: str) -> np.ndarray:
         moments, size = getattr(self.found, split), probe_batch(self.config)
         encoded = [
             np.asarray(self.program(target, to_global(self.layout, video, size))) for video in self._windows(split)

@@ -1,4 +1,4 @@
-"""Probe, alarms, rollback and best checkpoint through the whole command."""
+"""Probe, alarms, rollback and best checkpoint through whole runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 
 from surgmotion_jax.__main__ import main
 from surgmotion_jax.checkpoints.store import CheckpointStore
-from surgmotion_jax.commands import pretrain
-from surgmotion_jax.commands.pretrain_probe import Probe, read_probe_set, window_reader
+from surgmotion_jax.commands.pretrain import read_command_line
 from surgmotion_jax.evaluate.encoder.frozen import load_encoder
 from surgmotion_jax.pretrain.monitor.rollback import read_rollbacks
 from surgmotion_jax.records import read_metrics
+from surgmotion_jax.runs.probe import Probe, read_probe_set, window_reader
 from tests.benchmarks.simulated import make
 from tests.commands.group import Run
 from tests.parallel.test_sharding import layout_of
 from tests.pretrain.fixtures import small_config
+from tests.runs.recorded import train_recorded
 
 # The threshold is the highest that can be met, so every evaluation from step 4 on finds a collapse.
 COLLAPSED = (
@@ -46,18 +47,6 @@ def probe_flags(root):
     )
 
 
-def rows(monkeypatch):
-    """First sample number of every batch that goes to the devices, in order."""
-    seen, to_device = [], pretrain.Session.to_device
-
-    def spy(self, batch, size):
-        seen.append(int(batch.index_B[0]))
-        return to_device(self, batch, size)
-
-    monkeypatch.setattr(pretrain.Session, "to_device", spy)
-    return seen
-
-
 def events(workdir):
     return [(r["step"], r["text"]) for r in read_metrics(workdir) if r["kind"] == "event"]
 
@@ -67,19 +56,18 @@ def heldout(workdir, name):
 
 
 @pytest.mark.slow
-def test_a_collapsing_run_goes_back_twice_then_stops_and_can_be_resumed(root, command, tmp_path, monkeypatch, capsys):
-    seen = rows(monkeypatch)
-    assert (
-        main(["pretrain", *command(tmp_path, *COLLAPSED, *probe_flags(root), "--config.alarms.action=rollback")]) == 3
-    )
+def test_a_collapsing_run_goes_back_twice_then_stops_and_can_be_resumed(root, command, tmp_path, capsys):
+    flags = (*COLLAPSED, *probe_flags(root))
+    ending, rows = train_recorded(*read_command_line(command(tmp_path, *flags, "--config.alarms.action=rollback")))
+    assert (ending.kind, ending.step) == ("alarm", 4)
+    assert ending.reason.startswith("effective rank of the targets")
+    assert "gone back 2 times already (alarms.rollbacks = 2)" in ending.reason
     told = capsys.readouterr()
-    assert "stopped at step 4: effective rank of the targets" in told.err
-    assert "gone back 2 times already (alarms.rollbacks = 2)" in told.err
     assert "cholec80: 12 training windows of" in told.out
     assert "an alarm before step 4 may find no checkpoint" in told.out
     assert "probe: kNN" in told.out
 
-    batches = [index // 8 for index in seen[1:]]  # the first is the held-out one
+    batches = [int(index_B[0]) // 8 for index_B in rows]
     taken = [number for turn, number in enumerate(batches) if number not in batches[:turn]]
     assert taken[:8] == [0, 1, 2, 3, 4, 5, 6, 7], "every stretch continues where the one before stopped"
     assert CheckpointStore(tmp_path / "checkpoints").steps() == [2]
@@ -94,10 +82,10 @@ def test_a_collapsing_run_goes_back_twice_then_stops_and_can_be_resumed(root, co
     best = load_encoder(tmp_path / "best")
     assert best.origin.step == 2
 
-    seen.clear()
     more = ("--config.alarms.action=warn", "--config.run.stop_at_step=6")
-    assert main(["pretrain", *command(tmp_path, *COLLAPSED, *probe_flags(root), *more)]) == 0
-    assert [index // 8 for index in seen[1:]][:1] == [6], "resumed behind all data that rollbacks passed over"
+    ending, rows = train_recorded(*read_command_line(command(tmp_path, *flags, *more)))
+    assert ending.kind == "finished"
+    assert rows[0][0] // 8 == 6, "resumed behind all data that rollbacks passed over"
     assert sorted(heldout(tmp_path, "heldout/loss")) == [0, 2, 4, 6]
     assert sorted(heldout(tmp_path, "probe/knn")) == [0, 2, 4, 6]
     values = heldout(tmp_path, "probe/knn")
@@ -153,13 +141,12 @@ def test_a_rollback_without_a_checkpoint_stops_and_says_so(run, tmp_path, capsys
         (("--config.alarms.action=stop",), r"no alarm can trip. .*alarms.after is 200, past the last step 10"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_compiled(run, tmp_path, monkeypatch, flags, words):
-    monkeypatch.setattr(pretrain.Session, "compile", lambda *_: pytest.fail("compiled"))
+def test_bad_input_is_refused_before_anything_is_compiled(prepare, tmp_path, flags, words):
     with pytest.raises(ValueError, match=words):
-        run(tmp_path, *flags)
+        prepare(tmp_path, *flags)
 
 
-def test_a_set_with_one_class_is_refused_before_anything_is_compiled(root, run, tmp_path, monkeypatch):
+def test_a_set_with_one_class_is_refused_before_anything_is_compiled(root, prepare, tmp_path):
     copy = tmp_path / "set"
     (copy / "phase_annotations").mkdir(parents=True)
     (copy / "videos").symlink_to(root / "videos")
@@ -167,15 +154,13 @@ def test_a_set_with_one_class_is_refused_before_anything_is_compiled(root, run, 
         header, *lines = file.read_text().splitlines()
         same = [f"{line.split(chr(9))[0]}\tPreparation" for line in lines]
         (copy / "phase_annotations" / file.name).write_text("\n".join([header, *same]) + "\n")
-    monkeypatch.setattr(pretrain.Session, "compile", lambda *_: pytest.fail("compiled"))
     with pytest.raises(ValueError, match=r"all show one class \(Preparation\).*nothing to tell apart"):
-        run(tmp_path / "w", "--config.probe.benchmark=cholec80", f"--config.probe.root={copy}")
+        prepare(tmp_path / "w", "--config.probe.benchmark=cholec80", f"--config.probe.root={copy}")
 
 
-def test_a_probe_batch_that_does_not_fit_the_mesh_is_refused(root, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain.Session, "compile", lambda *_: pytest.fail("compiled"))
+def test_a_probe_batch_that_does_not_fit_the_mesh_is_refused(root, prepare, tmp_path):
     with pytest.raises(ValueError, match="probe.batch 6 is not divisible by 8"):
-        run(tmp_path, *probe_flags(root), "--config.probe.batch=6")
+        prepare(tmp_path, *probe_flags(root), "--config.probe.batch=6")
 
 
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0], ids=["held", "read again"])

@@ -1,0 +1,54 @@
+"""From what a caller names (a config file, a ConfigDict, a dataclass, changes to it) to the config that a run reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TypeAlias, TypeVar
+
+from ml_collections import ConfigDict
+
+from surgmotion_jax import config as door
+from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.pretrain.config import PretrainConfig
+
+Config = TypeVar("Config", PretrainConfig, EvaluateConfig)
+Named: TypeAlias = str | ConfigDict
+
+
+def read_config(cls: type[Config], config: Config | Named, overrides: Mapping[str, object]) -> Config:
+    """The config of a run.
+
+    Args:
+      cls: the class of the config.
+      config: the config itself, a ConfigDict, a file, or the name of a shipped file such as `pretrain/tiny`.
+      overrides: values by dotted name, e.g. `{"optim.lr": 1e-3}`.
+
+    Raises ConfigError naming the file or field that is wrong.
+    """
+    if isinstance(config, cls) and not overrides:
+        return config
+    return door.build(cls, door.with_overrides(as_config_dict(config), overrides))
+
+
+def as_config_dict(config: PretrainConfig | EvaluateConfig | Named) -> ConfigDict:
+    """The same config as a ConfigDict."""
+    if isinstance(config, str):
+        return door.load_config(config)
+    return config if isinstance(config, ConfigDict) else ConfigDict(dataclasses.asdict(config))
+
+
+def without_inputs(config: ConfigDict, stand_in: str) -> PretrainConfig:
+    """The config of something that reads neither videos nor weights; `stand_in` names the videos where none are."""
+    changed = config if config.data.sources else with_data(config, stand_in)
+    checkpoint = {} if changed.init.checkpoint is not None else {"init.checkpoint": ""}
+    return door.build(PretrainConfig, door.with_overrides(changed, checkpoint))
+
+
+def with_data(config: ConfigDict, path: str) -> ConfigDict:
+    """A copy of a config that reads its videos from one file, folder, glob or CSV."""
+    changed = door.with_overrides(config, {})
+    with changed.unlocked():
+        changed.data.sources = ConfigDict({"data": door.entry(SourceConfig, path=path)})
+    return changed

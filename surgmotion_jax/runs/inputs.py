@@ -1,0 +1,73 @@
+"""Everything that a run needs and that can be found wrong, before a program is compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from surgmotion_jax.data import ClipDataset
+from surgmotion_jax.pretrain.monitor.alarms import check_monitoring
+from surgmotion_jax.pretrain.monitor.probing import ProbeSet, probe_facts
+from surgmotion_jax.pretrain.sample.masks import MaskProgram
+from surgmotion_jax.pretrain.setup.agreement import DATA, listing_facts
+from surgmotion_jax.pretrain.setup.initial import Initial, plan_initial
+from surgmotion_jax.pretrain.setup.preflight import check
+from surgmotion_jax.pretrain.state import TrainState
+from surgmotion_jax.runs.probe import read_probe_set
+from surgmotion_jax.runs.session import Session
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is made of.
+
+    Attributes:
+      masks: the mask programs, one training step each.
+      abstract: shapes, dtypes and shardings of the state.
+      notes: what is to be known of the alarms.
+      initial: the weights that a new run starts from, where the config names some.
+      dataset: the clips.
+      probed: the labelled windows to probe, where the config names a set.
+    """
+
+    masks: tuple[MaskProgram, ...]
+    abstract: TrainState
+    notes: tuple[str, ...]
+    initial: Initial | None
+    dataset: ClipDataset
+    probed: ProbeSet | None
+
+
+def gather(session: Session) -> Inputs:
+    """Checks the config against the devices, and opens data, weights and labelled set. Compiles nothing.
+
+    Raises ValueError naming the field or file that is wrong.
+    """
+    masks, abstract = check(session.config, session.layout)
+    notes = check_monitoring(session.config)
+    return Inputs(masks, abstract, notes, find_initial(session), open_data(session), open_probe(session))
+
+
+def find_initial(session: Session) -> Initial | None:
+    """What a new run starts from. Refuses weights of another architecture."""
+    config = session.config
+    if session.store.latest() is not None or not config.init.checkpoint:
+        return None
+    initial = plan_initial(config.init, config.model, config.objective.head)
+    for line in initial.told:
+        session.say(f"{'start':>12}  {line}")
+    return initial
+
+
+def open_data(session: Session) -> ClipDataset:
+    """The clips, which all processes must find alike."""
+    dataset = ClipDataset(session.config.data, session.config.seed)
+    session.group.agree(DATA, listing_facts(dataset))
+    return dataset
+
+
+def open_probe(session: Session) -> ProbeSet | None:
+    """The labelled windows to probe, which all processes must find alike."""
+    found = read_probe_set(session.config, session.layout)
+    if found is not None:
+        session.group.agree("probe listing", probe_facts(found))
+    return found

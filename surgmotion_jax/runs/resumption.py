@@ -1,0 +1,42 @@
+"""Whether a workdir holds an earlier part of the same run."""
+
+from __future__ import annotations
+
+from surgmotion_jax import config as door
+from surgmotion_jax.checkpoints.errors import CheckpointDamaged
+from surgmotion_jax.models.architecture import architecture
+from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, as_dict
+from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
+from surgmotion_jax.runs.session import Session
+
+
+def check_resumable(session: Session) -> None:
+    """Refuses a workdir whose checkpoint was made by another config.
+
+    Raises ValueError with the fields that differ. Fields that change nothing that is learnt may differ; others may
+    where `run.accept_changes` is True, unless they change the shapes of the weights.
+    """
+    if session.store.latest() is None:
+        return
+    try:
+        manifest = session.store.read_manifest()
+    except CheckpointDamaged:
+        return  # restoring falls back to an earlier step, and checks that one's architecture
+    config = session.config
+    differing = door.difference(with_later_fields(manifest.config), as_dict(config), (*RUN_SECTIONS, *RUN_FIELDS))
+    if not differing:
+        return
+    listing = "\n  ".join(differing)
+    reshaped = door.difference({"model": manifest.architecture}, {"model": architecture(config.model)})
+    decoder = ("objective.decoder",) if config.objective.pixels else ()
+    if reshaped or any(line.startswith(("objective.kind", *decoder)) for line in differing):
+        raise ValueError(
+            f"{session.workdir} holds checkpoints of another architecture (saved -> now):\n  {listing}\n"
+            "Use another --workdir or undo the changes. Nothing was changed."
+        )
+    if not config.run.accept_changes:
+        raise ValueError(
+            f"{session.workdir} holds a run of another config (saved -> now):\n  {listing}\n"
+            "Use another --workdir, undo the changes, or set --config.run.accept_changes=True. Nothing was changed."
+        )
+    session.say(f"resuming with changes:\n  {listing}")
