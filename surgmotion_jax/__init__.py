@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from ml_collections import ConfigDict
-
     from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
     from surgmotion_jax.pretrain.config import PretrainConfig
+    from surgmotion_jax.runs.configuration import Named
     from surgmotion_jax.runs.ending import Ending
     from surgmotion_jax.storage import PathLike
 
@@ -35,7 +34,7 @@ _LAZY = {
 
 
 def pretrain(
-    config: PretrainConfig | ConfigDict | str,
+    config: PretrainConfig | Named,
     workdir: PathLike,
     *,
     data: str = "",

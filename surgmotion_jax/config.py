@@ -220,35 +220,45 @@ def _check_override(config: ConfigDict, flag: str) -> None:
     name, equals, text = flag.removeprefix("--config.").partition("=")
     if not equals:
         raise ConfigError(f"{flag} needs a value: {flag}=VALUE.")
-    node: object = config
-    path = "config"
-    for part in name.split("."):
-        key = part.partition("[")[0]
-        if not isinstance(node, ConfigDict):
-            raise ConfigError(f"{flag}: {path} is a value, {node!r}, and has no field {key!r}.")
-        if key not in node:
-            hint = did_you_mean(key, list(node))
-            raise ConfigError(f"{flag}: {path} has no field {key!r}; it has {', '.join(node)}.{hint}")
-        node, path = node[key], f"{path}.{key}"
-    if isinstance(node, ConfigDict):
-        raise ConfigError(f"{flag}: {path} is a section; override its fields: {', '.join(node)}.")
-    kind = type(node)
+    value = _field(config, name, flag)
+    kind = type(value)
     if kind in (int, float):
         try:
             kind(text)
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{flag}: {path} must be {wanted}, such as {node}.") from None
+            raise ConfigError(f"{flag}: config.{name} must be {wanted}, such as {value}.") from None
+
+
+def _field(config: ConfigDict, name: str, given: str) -> object:
+    """The value of a field by its dotted name. Raises ConfigError, naming what was `given`, where there is none."""
+    node: object = config
+    path = "config"
+    for part in name.split("."):
+        key = part.partition("[")[0]
+        if not isinstance(node, ConfigDict):
+            raise ConfigError(f"{given}: {path} is a value, {node!r}, and has no field {key!r}.")
+        if key not in node:
+            hint = did_you_mean(key, list(node))
+            raise ConfigError(f"{given}: {path} has no field {key!r}; it has {', '.join(node)}.{hint}")
+        node, path = node[key], f"{path}.{key}"
+    if isinstance(node, ConfigDict):
+        raise ConfigError(f"{given}: {path} is a section; override its fields: {', '.join(node)}.")
+    return node
 
 
 def with_overrides(config: ConfigDict, overrides: Mapping[str, object]) -> ConfigDict:
-    """A copy of a config with fields changed, by dotted name. Raises ConfigError for a wrong name or type."""
+    """A copy of a config with fields changed, by dotted name.
+
+    Raises ConfigError for a field that there is not, a section, and a value of another type than the field's.
+    """
+    for name, value in overrides.items():
+        _field(config, name, f"{name}={value!r}")
     changed = copy.deepcopy(config)
     try:
         changed.update_from_flattened_dict(overrides)
-    except (AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error.args[0] if error.args else error).split())
-        raise ConfigError(f"{', '.join(overrides)}: {reason}") from None
+    except TypeError as error:
+        raise ConfigError(f"{', '.join(overrides)}: {' '.join(str(error).split())}.") from None
     return changed
 
 

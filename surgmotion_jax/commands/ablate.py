@@ -1,13 +1,7 @@
-"""`surgmotion ablate --config=FILE[:ARG] --workdir=DIR [--rows=A,B] [--data=PATH] [--config.section.field=VALUE ...]`
+"""Trains one run for each row of the ablation, with equal budgets, and writes one table of gauges and held-out errors.
 
-Trains one run for each row of the ablation, with equal budgets, and writes one table of gauges and held-out errors.
-Repeating the command resumes: finished rows are not run again.
-
-  --config=FILE[:ARG]   a config of `surgmotion pretrain`, e.g. ablate/tiny; it weighs the terms that rows have
-  --workdir=DIR         each row trains in DIR/ROW; table.txt, results.md and results.json go to DIR
-  --rows=A,B            rows to run (default: plain,motion,affinity,sfdr,all,pixel; there are also topk and topk_mean)
-  --data=PATH           a video, folder, glob or CSV: short for the config's data.sources
-  --config.a.b=VALUE    overrides a field in every row, e.g. --config.steps=1000
+Repeating the command resumes: finished rows are not run again. Each row trains in DIR/ROW; table.txt, results.md and
+results.json go to DIR. The config is one of `surgmotion pretrain`, and weighs the terms that rows have.
 
 Rows: plain is V-JEPA without the paper's terms; motion, affinity and sfdr add one term each, all adds the three; pixel
 predicts pixels instead of features. In topk only the K tubes of most motion carry a prediction loss, as the formula
@@ -16,21 +10,38 @@ says; topk_mean scales that loss to a total weight of 1, as the other rows have.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from surgmotion_jax.commands import pretrain
-from surgmotion_jax.pretrain.ablation import choose_rows
+from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
+from surgmotion_jax.commands.configs import pretrain_config
+from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, choose_rows
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.runs.ablation import Ablated, ablate
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line asks for."""
+
+    config: tuple[str, ...] = config_flags("pretraining", "a config file or the name of a shipped one: ablate/tiny")
+    workdir: str = flag("DIR", "where the rows and their table go")
+    rows: str = flag("A,B", f"rows to run, of {', '.join(ROWS)}", default=",".join(DEFAULT_ROWS))
+    data: str | None = flag("PATH", "a video, folder, glob or CSV: short for the config's data.sources", default=None)
+
+
+LINE = CommandLine("ablate", __doc__, Arguments)
+
+
 def main(argv: Sequence[str]) -> int:
-    if {"-h", "--help"} & set(argv):
-        print(__doc__)
-        return 0
-    config, workdir, rows = read_command_line(argv)
-    ablated = ablate(config, workdir, rows, command=f"surgmotion ablate {' '.join(argv)}")
+    return LINE.run(argv, lambda asked: run(asked, f"surgmotion ablate {' '.join(argv)}"))
+
+
+def run(asked: Arguments, command: str) -> int:
+    """Trains the rows, prints their table, and returns the exit code."""
+    rows, config = choose_rows(asked.rows), pretrain_config(asked.config, asked.data)
+    ablated = ablate(config, asked.workdir, rows, command=command)
     if ablated.table:
         print(ablated.table)
     return exit_code(ablated, config)
@@ -42,15 +53,3 @@ def exit_code(ablated: Ablated, config: PretrainConfig) -> int:
     if codes and codes[-1] not in (0, pretrain.HALTED):
         return codes[-1]
     return pretrain.HALTED if pretrain.HALTED in codes else 0
-
-
-def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, str, tuple[str, ...]]:
-    """Config, workdir and rows. Raises ValueError for anything unknown."""
-    parser = argparse.ArgumentParser(prog="surgmotion ablate", add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--rows", default="")
-    try:
-        given, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see surgmotion ablate --help.") from None
-    rows = choose_rows(given.rows)
-    return *pretrain.read_command_line(rest, "ablate"), rows

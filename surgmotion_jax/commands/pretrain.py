@@ -1,11 +1,4 @@
-"""`surgmotion pretrain --config=FILE[:ARG] --workdir=DIR [--data=PATH] [--config.section.field=VALUE ...]`
-
-Trains an encoder. Repeating the command resumes from the newest checkpoint of the workdir.
-
-  --config=FILE[:ARG]   a config file or the name of a shipped one, e.g. pretrain/tiny
-  --workdir=DIR         checkpoints, metrics and pictures go here
-  --data=PATH           a video, folder, glob or CSV: short for the config's data.sources
-  --config.a.b=VALUE    overrides a field, e.g. --config.optim.batch=16
+"""Trains an encoder. Repeating the command resumes from the newest checkpoint of the workdir.
 
 Exit codes: 0 finished; 2 bad input; 3 ended by an alarm, or by updates that were not finite; 4 the last state could not
 be saved; 130 after Ctrl-C; run.stopped_code (0) after SIGTERM.
@@ -13,12 +6,12 @@ be saved; 130 after Ctrl-C; run.stopped_code (0) after SIGTERM.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from surgmotion_jax import config as door
+from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
+from surgmotion_jax.commands.configs import pretrain_config
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.runs.configuration import with_data
 from surgmotion_jax.runs.ending import Ending, Kind
 from surgmotion_jax.runs.pretraining import pretrain
 from surgmotion_jax.runs.session import complain
@@ -35,14 +28,26 @@ CODES: dict[Kind, int] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line asks for."""
+
+    config: tuple[str, ...] = config_flags("pretraining", "a config file or the name of a shipped one: pretrain/tiny")
+    workdir: str = flag("DIR", "where checkpoints, metrics and pictures go")
+    data: str | None = flag("PATH", "a video, folder, glob or CSV: short for the config's data.sources", default=None)
+
+
+LINE = CommandLine("pretrain", __doc__, Arguments)
+
+
 def main(argv: Sequence[str]) -> int:
-    if {"-h", "--help"} & set(argv):
-        print(__doc__)
-        print("shipped configs:", ", ".join(door.config_names()))
-        return 0
-    config, workdir = read_command_line(argv)
-    ending = pretrain(config, workdir, command=f"surgmotion pretrain {' '.join(argv)}")
-    return conclude(ending, config)
+    return LINE.run(argv, lambda asked: run(asked, f"surgmotion pretrain {' '.join(argv)}"))
+
+
+def run(asked: Arguments, command: str) -> int:
+    """Trains, and returns the exit code."""
+    config = pretrain_config(asked.config, asked.data)
+    return conclude(pretrain(config, asked.workdir, command=command), config)
 
 
 def conclude(ending: Ending, config: PretrainConfig) -> int:
@@ -57,24 +62,7 @@ def exit_code(ending: Ending, config: PretrainConfig) -> int:
     return config.run.stopped_code if ending.kind == "stopped" else CODES[ending.kind]
 
 
-def read_command_line(argv: Sequence[str], command: str = "pretrain") -> tuple[PretrainConfig, str]:
-    """The config and workdir that a command line asks for. Raises ValueError, naming `command`, for unknown ones."""
-    flags, rest = door.parse_flags(argv)
-    parser = argparse.ArgumentParser(
-        prog=f"surgmotion {command}", add_help=False, exit_on_error=False, allow_abbrev=False
-    )
-    parser.add_argument("--workdir")
-    parser.add_argument("--data")
-    try:
-        given, unknown = parser.parse_known_args(rest)
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see surgmotion {command} --help.") from None
-    if unknown:
-        raise ValueError(f"unknown argument {unknown[0]!r}; see surgmotion {command} --help.")
-    if not given.workdir:
-        raise ValueError("no --workdir=DIR given; checkpoints and metrics need a folder to go to.")
-    if given.data:
-        flags = with_data(flags, given.data)
-    if not flags.data.sources:
-        raise ValueError("the config names no videos; give --data=PATH, or fill data.sources in the config.")
-    return door.build(PretrainConfig, flags), given.workdir
+def read_command_line(argv: Sequence[str]) -> tuple[PretrainConfig, str]:
+    """The config and workdir that a command line asks for. Raises ValueError for anything unknown."""
+    asked = LINE.parse(argv)
+    return pretrain_config(asked.config, asked.data), asked.workdir

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
 
-from ml_collections import ConfigDict
-
 from surgmotion_jax import config as door
+from surgmotion_jax.config import ConfigDict
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -37,13 +36,6 @@ def as_config_dict(config: PretrainConfig | EvaluateConfig | Named) -> ConfigDic
     if isinstance(config, str):
         return door.load_config(config)
     return config if isinstance(config, ConfigDict) else ConfigDict(dataclasses.asdict(config))
-
-
-def without_inputs(config: ConfigDict, stand_in: str) -> PretrainConfig:
-    """The config of something that reads neither videos nor weights; `stand_in` names the videos where none are."""
-    changed = config if config.data.sources else with_data(config, stand_in)
-    checkpoint = {} if changed.init.checkpoint is not None else {"init.checkpoint": ""}
-    return door.build(PretrainConfig, door.with_overrides(changed, checkpoint))
 
 
 def with_data(config: ConfigDict, path: str) -> ConfigDict:

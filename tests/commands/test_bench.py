@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from surgmotion_jax.commands.bench import main, read_command_line, read_subject
+from surgmotion_jax.commands.bench import LINE, main, read_subject, request_of
 from surgmotion_jax.parallel.mesh import process_rows
 from surgmotion_jax.pretrain.bench.steps import Compilation, OurStep, repeated, synthetic_clips
 from surgmotion_jax.runs.benchmark import OURS, PROFILED_STEPS, loaded, measure, placed, subject_of
@@ -34,7 +34,7 @@ def untrained(config):
 
 def test_a_bench_needs_no_data_and_says_where_the_time_goes(capsys, monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    _, request = read_command_line([*ARGUMENTS, PLAIN])
+    request = request_of(LINE.parse([*ARGUMENTS, PLAIN]))
     written = measure({name: untrained(config) for name, config in request.configs.items()}, request)
     printed = capsys.readouterr().out
     for text in ("clips/s", "host to device", "processor time", "0.010 GB temporaries", "compiled in 3.0 s"):
@@ -52,7 +52,7 @@ def test_a_bench_needs_no_data_and_says_where_the_time_goes(capsys, monkeypatch)
 
 
 def test_real_clips_come_from_the_loader(videos):
-    _, request = read_command_line([*ARGUMENTS, f"--data={videos}"])
+    request = request_of(LINE.parse([*ARGUMENTS, f"--data={videos}"]))
     config = request.configs[OURS]
     with ExitStack() as stack:
         clips = list(loaded(config, (0, 8), request, stack))
@@ -97,14 +97,14 @@ def test_subjects_are_named_and_their_values_may_hold_commas():
         (["--stpes=3"], "unknown argument '--stpes=3'"),
         (["--steps=0"], "--steps is 0; it must be at least 1"),
         (["--warmup=0"], "--warmup is 0; it must be at least 1"),
-        (["--steps=many"], "invalid int value: 'many'"),
+        (["--steps=many"], "--steps is 'many'; it must be a whole number"),
         (["--peer=tensorflow"], "--peer is 'tensorflow'; it must be one of torch"),
-        (["--counts=3/4"], "--counts and --peer_compile are for a peer"),
+        (["--counts=3/4"], "--counts and --peer-compile are for a peer"),
         (["--peer=torch", "--against=a:loss.motion.alpha=0"], "leave out --data and --against"),
         (["--against=loss.motion.alpha=0"], "is not NAME:FIELD=VALUE"),
         (["--against=a:alpha"], "is not NAME:FIELD=VALUE"),
         (["--against=ours:loss.motion.alpha=0"], "there already is a subject 'ours'"),
-        (["--against=a:loss.motion.alhpa=0"], "there is no field.*alhpa"),
+        (["--against=a:loss.motion.alhpa=0"], "loss.motion has no field 'alhpa'.*Did you mean 'alpha'"),
         (["--threads=4096"], "--threads is 4096, but this process may use"),
     ],
 )

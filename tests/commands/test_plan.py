@@ -80,9 +80,9 @@ def test_a_sweep_names_the_best_and_writes_every_trial(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config=pretrain/tiny"], "no --topology=NAME given"),
+        (["--config=pretrain/tiny"], "--topology is missing; give --topology=NAME"),
         ([*TINY, "--topolgy=x"], "unknown argument '--topolgy=x'"),
-        ([*TINY, "--mfu=much"], "invalid float value: 'much'"),
+        ([*TINY, "--mfu=much"], "--mfu is 'much'; it must be a number"),
         ([*TINY, "--mfu=0"], "--mfu is 0"),
         (
             ["--config=pretrain/tiny", "--topology=v5e:3x3"],
