@@ -37,6 +37,14 @@ from surgmotion_jax.checkpoints.tree import leaves_by_path, nest
 
 
 @dataclasses.dataclass(frozen=True)
+class SaveFailure:
+    """A save that did not come about: of which step, and the innermost cause in one line."""
+
+    step: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Restored:
     """A restored state, its manifest and step, and the later steps that were passed over: (step, reason)."""
 
@@ -77,6 +85,7 @@ class CheckpointStore:
         self._warn = warn
         self._pending: tuple[int, Any, Best | None] | None = None
         self._damaged: set[int] = set()
+        self._failure: SaveFailure | None = None
 
     def __enter__(self) -> CheckpointStore:
         return self
@@ -100,6 +109,11 @@ class CheckpointStore:
     def best(self) -> Best | None:
         """The best step saved so far, by the metric it was saved with, or None."""
         return read_best(self._directory)
+
+    @property
+    def failure(self) -> SaveFailure | None:
+        """The latest save that failed, unless a later one succeeded."""
+        return self._failure
 
     def read_manifest(self, step: int | None = None) -> Manifest:
         """The manifest of a step (default: the newest). Raises CheckpointMissing or CheckpointDamaged."""
@@ -131,6 +145,7 @@ class CheckpointStore:
             if self._already_holds(manifest):
                 if best is not None:
                     self._on_first_process("retention", lambda: self._settle(best))
+                self._failure = None
                 return True
             self._clear_the_way(step)
             with _orbax_context():
@@ -152,6 +167,7 @@ class CheckpointStore:
             self._report_failure(step, error)
             return False
         self._damaged.discard(step)
+        self._failure = None
         self._on_first_process("retention", lambda: self._settle(best))
         return True
 
@@ -264,8 +280,9 @@ class CheckpointStore:
             self._warn(f"{self._directory}: {what} failed ({error}); training goes on, disk space is not freed")
 
     def _report_failure(self, step: int, error: Exception) -> None:
+        self._failure = SaveFailure(step, first_line(error))
         self._warn(
-            f"checkpoint {self._directory / str(step)} was not saved: {first_line(error)}; "
+            f"checkpoint {self._directory / str(step)} was not saved: {self._failure.reason}; "
             "training goes on and the next save tries again; check free space and permissions. "
             f"Steps on disk: {self._steps_or_none()}"
         )

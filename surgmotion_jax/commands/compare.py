@@ -169,8 +169,8 @@ def _difference(cell: Cell | None) -> str:
 
 def as_html(comparisons: Sequence[Comparison], summary: Summary | None = None) -> str:
     """One self-contained page, a section a benchmark."""
-    from surgmotion_jax.commands.evaluation_page import rows_table
     from surgmotion_jax.report.html import Section, page, sentence
+    from surgmotion_jax.runs.evaluation_page import rows_table
 
     sections = []
     for comparison in comparisons:

@@ -54,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     config, given = read_command_line(argv)
     from surgmotion_jax.checkpoints.lock import workdir_lock
-    from surgmotion_jax.commands.evaluation_page import REPORT_FILE, write_page
     from surgmotion_jax.evaluate.folds import evaluate_protocol
+    from surgmotion_jax.runs.evaluation_page import REPORT_FILE, write_page
 
     started = time.time()
     source = open_source(given)

@@ -30,7 +30,10 @@ from surgmotion_jax.records import MetricsWriter
 from surgmotion_jax.runs.clips import Clips
 from surgmotion_jax.runs.ending import Ending, Kind
 from surgmotion_jax.runs.programs import Programs
+from surgmotion_jax.runs.save_failures import traces_in_file, unsaved_reason
 from surgmotion_jax.runs.session import Session
+
+SAVING = ("finished", "interrupted")  # ends of the loop at which it saves its state
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Ready:
 def train_ready(ready: Ready, state: TrainState) -> Ending:
     """Trains from a state to the run's ending, and says what to do next. Donates the state."""
     started = time.monotonic()
-    with Interruption() as interruption:
+    with traces_in_file(ready.session.workdir), Interruption() as interruption:
         training = Training(ready, int(state.step), interruption)
         ending = training.run(state)
     training.close(ending, duration(time.monotonic() - started))
@@ -98,16 +101,22 @@ class Training:
                 break
             del state, services  # before there is another
             state = self.go_back(halt)
-        self.store.wait()
-        self.event(halt.step, f"stopped: {halt.reason}" if halt.reason else halt.kind)
-        return self.ending(halt)
+        self.complete_save()
+        ending = self.ending(halt)
+        self.event(ending.step, f"stopped: {ending.reason}" if ending.reason else halt.kind)
+        return ending
 
     def ending(self, halt: Halt) -> Ending:
         """What the loop's end means for the run."""
         kind: Kind = halt.kind
+        reason = halt.reason
         if halt.kind == "interrupted" and self.interruption.signal != signal.SIGINT:
             kind = "stopped"
-        return Ending(kind, halt.step, self.session.workdir, halt.reason, self.store.best(), dict(self.latest))
+        if halt.kind in SAVING and halt.step > 0:
+            self.session.group.meet(f"saved at step {halt.step}")  # until every process's part is there
+            reason = unsaved_reason(self.store, halt.step, self.ready.abstract)
+            kind = "unsaved" if reason else kind
+        return Ending(kind, halt.step, self.session.workdir, reason, self.store.best(), dict(self.latest))
 
     def close(self, ending: Ending, took: str) -> None:
         """Completes the files, and says how the run ended and what comes next."""
@@ -160,9 +169,21 @@ class Training:
         self.progress.say(f"step {step}: {text}")
 
     def save(self, step: int, state: TrainState, value: float | None) -> None:
+        self.complete_save()
         best = None if value is None else Best(step, self.config.checkpoint.keep_best, value)
         if not self.store.save(step, state, self.fields, best=best):
-            self.event(step, "checkpoint could not be saved; training goes on")
+            self.record_failure()
+
+    def complete_save(self) -> None:
+        """Waits for the save in flight."""
+        if not self.store.wait():
+            self.record_failure()
+
+    def record_failure(self) -> None:
+        """Keeps a failed save among the events; the store has said it."""
+        failure = self.store.failure
+        if failure is not None:
+            self.writer.event(failure.step, f"checkpoint not saved, training goes on: {failure.reason}")
 
     def refusal(self, halt: Halt) -> str:
         """Why an alarm ends the run and is not followed by a rollback, or nothing."""

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands import evaluate
-from surgmotion_jax.commands.evaluation_drawings import precision_recall
-from surgmotion_jax.commands.evaluation_page import write_page
 from surgmotion_jax.evaluate.run import evaluate as run_evaluation
 from surgmotion_jax.evaluate.source import Source
+from surgmotion_jax.runs.evaluation_drawings import precision_recall
+from surgmotion_jax.runs.evaluation_page import write_page
 from tests.benchmarks.simulated import make
 from tests.evaluate.encoders import small_encoder
 from tests.evaluate.evaluations import SMALL, changed, cholec80

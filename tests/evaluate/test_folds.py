@@ -11,7 +11,6 @@ import pytest
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.jigsaws import POOLED, PROTOCOLS
 from surgmotion_jax.commands.evaluate import table
-from surgmotion_jax.commands.evaluation_page import results_section
 from surgmotion_jax.evaluate import folds
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.features.files import to_npz
@@ -19,6 +18,7 @@ from surgmotion_jax.evaluate.folds import evaluate_protocol
 from surgmotion_jax.evaluate.results import ONE_CASE, read_predictions
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
+from surgmotion_jax.runs.evaluation_page import results_section
 from tests.benchmarks.simulated import make
 from tests.evaluate.encoders import small_encoder
 from tests.evaluate.evaluations import SMALL, changed, read

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from surgmotion_jax import storage
-from surgmotion_jax.commands import evaluation_drawings as drawings
 from surgmotion_jax.evaluate.metrics.phases import confusion
 from surgmotion_jax.evaluate.metrics.triplets import COMPONENTS, to_component
 from surgmotion_jax.evaluate.overlays import read_pictures
@@ -19,6 +18,7 @@ from surgmotion_jax.evaluate.tasks.task import Table, Task
 from surgmotion_jax.evaluate.tasks.triplet import TripletTask
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask, class_ids
 from surgmotion_jax.report.html import Section, escape, folded, page, pairs_table, plain, sentence
+from surgmotion_jax.runs import evaluation_drawings as drawings
 
 REPORT_FILE = "report.html"
 CASE_MEASURES = 6  # columns of the table of cases
