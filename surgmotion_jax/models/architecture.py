@@ -17,7 +17,7 @@ from surgmotion_jax.models.config import ModelConfig, PredictorSettings, V21Sett
 COMPUTE_FIELDS = ("attention", "remat", "dtype")
 
 # Fields that the first checkpoints do not have; without them, the default holds.
-LATER_FIELDS = ("width", "heads", "mlp", "predictor.mlp", "v21")
+LATER_FIELDS = ("backbone", "width", "heads", "mlp", "predictor.mlp", "v21")
 
 SECTIONS: dict[str, type] = {"predictor": PredictorSettings, "v21": V21Settings}
 

@@ -142,6 +142,11 @@ class V21Settings:
             raise ValueError("model.v21.rope_grid is 1; give the side of a grid, 2 or more, or 0 not to scale.")
 
     @property
+    def adds(self) -> bool:
+        """Whether anything is asked for that V-JEPA 2 does not have. Widths of targets are nobody's own."""
+        return bool(self.levels or self.rope_grid or self.modality or self.context_projection)
+
+    @property
     def outputs(self) -> int:
         """Levels that the encoder's training output holds, side by side; 1 for V-JEPA 2."""
         return self.output_levels or self.levels or 1
@@ -151,6 +156,7 @@ class V21Settings:
 class ModelConfig:
     """The `model` section of a config."""
 
+    backbone: str = "auto"  # vit, vjepa21, or another of models/catalogue.py; auto: vjepa21 where v21 asks for it
     variant: str = "vit_large"  # a row of the ViT table
     depth: int = 0  # number of encoder blocks; 0 keeps the variant's
     width: int = 0  # width of the encoder; 0 keeps the variant's
@@ -168,6 +174,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         one_of("model.variant", self.variant, tuple(VARIANTS))
         one_of("model.positions", self.positions, POSITIONS)
+        if self.backbone == "vit" and self.v21.adds:
+            raise ValueError(
+                "model.backbone is 'vit', but model.v21 asks for what V-JEPA 2.1 adds; set model.backbone to 'auto', "
+                "or the fields of model.v21 to their defaults."
+            )
         for name in ("depth", "width", "heads", "mlp"):
             at_least(f"model.{name}", getattr(self, name), 0)
         at_least("model.patch", self.patch, 1)
@@ -182,6 +193,13 @@ class ModelConfig:
                 f"model.v21.rope_grid is {self.v21.rope_grid}, but model.positions is {self.positions!r}, which is not "
                 "rotary; set rope_grid to 0 or positions to 'rope'."
             )
+
+    @property
+    def backbone_name(self) -> str:
+        """The entry of the catalogue of backbones."""
+        if self.backbone != "auto":
+            return self.backbone
+        return "vjepa21" if self.v21.adds else "vit"
 
     @property
     def encoder(self) -> TransformerConfig:

@@ -31,10 +31,22 @@ def encoder_flops(config: ModelConfig, tokens: int) -> int:
     return embed_flops(config, tokens) + trunk_flops(config.encoder, tokens)
 
 
-def predictor_flops(config: ModelConfig, context: int, target: int) -> int:
-    """The predictor: context features in, features of the target tokens out; its blocks see both."""
+def predictor_flops(config: ModelConfig, context: int, target: int, embed: int) -> int:
+    """The predictor: context features in, at a cost of `embed`, target features out; its blocks see both."""
     c = config.predictor_trunk
-    embed = config.context_width * c.width
-    if config.v21.outputs > 1:  # two layers, through the encoder's width
-        embed = config.context_width * config.encoder.width + config.encoder.width * c.width
-    return 2 * context * embed + trunk_flops(c, context + target) + 2 * target * c.width * config.target_width
+    return embed + trunk_flops(c, context + target) + 2 * target * c.width * config.target_width
+
+
+def recomputed_flops(c: TransformerConfig, tokens: int) -> int:
+    """Products of a stack that backward computes again, for one clip. No gradient asks for the MLP's own output."""
+    logits = c.depth * 2 * tokens**2 * c.width
+    # What attention computes again where its output is kept: XLA's its logits, cuDNN everything, splash nothing.
+    attention = {"xla": logits, "splash": 0}.get(c.attention, 2 * logits)
+    if c.remat == "none":
+        return 0
+    if c.remat == "dots":  # products inside a fused kernel are not seen, so the kernel runs again
+        return 0 if c.attention == "xla" else 2 * logits
+    if c.remat == "projections":
+        return attention
+    whole = trunk_flops(c, tokens) - c.depth * 2 * tokens * c.width * c.mlp
+    return whole - 2 * logits + attention if c.remat == "attention" else whole

@@ -22,6 +22,11 @@ class Layout(Protocol):
         """Returns `x` constrained to the mesh axes that the names stand for."""
         ...
 
+    @property
+    def platform(self) -> str:
+        """What the devices are: 'cpu', 'gpu', 'tpu'."""
+        ...
+
     def divides(self, name: str) -> bool:
         """Whether an axis of this name is divided between devices."""
         ...
@@ -33,7 +38,11 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class SingleDevice:
-    """The layout of one device: every operation is the identity."""
+    """The layout of one device, the default one: every operation is the identity."""
+
+    @property
+    def platform(self) -> str:
+        return jax.default_backend()
 
     def constrain(self, x: jax.Array, names: Names) -> jax.Array:
         del names

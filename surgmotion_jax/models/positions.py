@@ -79,6 +79,20 @@ def rotary(ids_BxK: jax.Array, grid: Grid, head_dim: int, *, interleaved: bool, 
     return Rotary(cos[..., None, :], take_next[..., None, :], take_previous[..., None, :])
 
 
+def position_code(positions: str, ids_BxK: jax.Array, grid: Grid, head_dim: int, side: int = 0) -> Rotary | None:
+    """Rotary coefficients, or None where positions are added instead. `side` scales rows and columns, see `rotary`."""
+    if not positions.startswith("rope"):
+        return None
+    return rotary(ids_BxK, grid, head_dim, interleaved=positions == "rope", side=side)
+
+
+def position_rows(positions: str, ids_BxK: jax.Array, grid: Grid, width: int) -> jax.Array | None:
+    """Rows of the fixed sin-cos table for the tokens `ids`, or None under rotary positions."""
+    if positions.startswith("rope"):
+        return None
+    return jnp.asarray(sincos_table(grid, width, uniform=positions == "sincos_uniform"))[ids_BxK]
+
+
 def apply_rotary(x_BxKxHxD: jax.Array, code: Rotary) -> jax.Array:
     """Rotates adjacent pairs; rolls instead of a [D/2, 2] reshape keep the last axis whole for vector units."""
     x = x_BxKxHxD.astype(jnp.float32)

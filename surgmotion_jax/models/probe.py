@@ -9,7 +9,7 @@ Letters: B batch, N tokens, C width, Q queries, H heads, D head dimension, K out
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from surgmotion_jax.checks import at_least
 from surgmotion_jax.models.attention import attend
 from surgmotion_jax.models.config import TransformerConfig
-from surgmotion_jax.models.encoder import logical_axes
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
+from surgmotion_jax.models.parameters import Axes, Params, logical_axes
 from surgmotion_jax.models.transformer import (
     WEIGHT_INIT,
     LayerNorm,
@@ -29,8 +29,6 @@ from surgmotion_jax.models.transformer import (
     named,
     rescale_residual_branches,
 )
-
-Params = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def init_probe(config: ProbeConfig, key: jax.Array) -> Params:
     return {**params, "cross": {**params["cross"], "mlp": {**mlp, "fc2": {**mlp["fc2"], "kernel": kernel}}}}
 
 
-def probe_axes(config: ProbeConfig) -> Params:
+def probe_axes(config: ProbeConfig) -> Axes:
     """Logical axis names of every parameter, in the tree of `init_probe`."""
     return logical_axes(lambda: _boxed_probe(config, jax.random.key(0)))
 

@@ -85,6 +85,10 @@ class MeshLayout:
 
     mesh: Mesh
 
+    @property
+    def platform(self) -> str:
+        return self.mesh.devices.flat[0].platform
+
     def constrain(self, x: jax.Array, names: Names) -> jax.Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec_of(names)))
 

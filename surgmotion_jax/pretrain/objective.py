@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid
-from surgmotion_jax.models.encoder import encode, gather_tokens, patchify
+from surgmotion_jax.models.encoder import gather_tokens
 from surgmotion_jax.models.layout import Layout
 from surgmotion_jax.models.pixels import normalise_pixels
-from surgmotion_jax.models.predictor import predict
 from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.pixels import pixel_targets, pixel_terms
@@ -78,7 +78,7 @@ def prepare(
     logits = None if program.temperature is None else tube_logits(score, inside, program.temperature)
     masks = draw_masks(program, step_key, sample_keys(config.seed, SAMPLE_MASK, batch.index_B), logits)
     weighed = [weigh_targets(m, score, inside, batch.valid_BxT, config) for m in masks]
-    patches = patchify(normalise_pixels(video01), config.model.patch, config.model.tubelet)
+    patches = backbone_of(config.model).patchify(normalise_pixels(video01))
     return Prepared(
         video01,
         patches.astype(config.model.dtype),
@@ -147,7 +147,7 @@ class Prediction(NamedTuple):
 
 def targets_of(encoder: Any, patches_BxNxP: jax.Array, config: PretrainConfig, layout: Layout) -> jax.Array:
     """Features of all tokens, layer-normed without affine: [B,N,C] float32."""
-    tokens = encode(config.model, encoder, patches_BxNxP, grid=config.grid, layout=layout).tokens
+    tokens = backbone_of(config.model).encode(encoder, patches_BxNxP, grid=config.grid, layout=layout).tokens
     return normalise(tokens, TARGET_NORM_EPS)
 
 
@@ -161,9 +161,10 @@ def predict_targets(
     grid: Grid = config.grid
     head = config.objective
     visible = gather_tokens(patches_BxNxP, mask.context_BxK)
-    context = encode(config.model, params["encoder"], visible, mask.context_BxK, grid=grid, layout=layout).tokens
-    model, ids = head.head_model(config.model), (mask.context_BxK, mask.target_BxM)
-    predicted = predict(model, params[head.head], context, *ids, grid=grid, layout=layout)
+    encoder, predictor = backbone_of(config.model), backbone_of(head.head_model(config.model)).predictor
+    context = encoder.encode(params["encoder"], visible, mask.context_BxK, grid=grid, layout=layout).tokens
+    ids = mask.context_BxK, mask.target_BxM
+    predicted = predictor.predict(params[head.head], context, *ids, grid=grid, layout=layout)
     return predicted.astype(jnp.float32), context
 
 

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from surgmotion_jax.models.encoder import encoder_axes, init_encoder
-from surgmotion_jax.models.predictor import init_predictor, predictor_axes
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.parallel.rules import parameter_shardings
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -32,8 +31,8 @@ def init_state(config: PretrainConfig) -> TrainState:
     encoder_key, predictor_key = jax.random.split(jax.random.key(config.seed))
     objective = config.objective
     params = {
-        "encoder": init_encoder(config.model, encoder_key),
-        objective.head: init_predictor(objective.head_model(config.model), predictor_key),
+        "encoder": backbone_of(config.model).init(encoder_key),
+        objective.head: backbone_of(objective.head_model(config.model)).predictor.init(predictor_key),
     }
     target = jax.tree.map(jnp.copy, params["encoder"])
     return TrainState(jnp.zeros((), jnp.int32), params, target, init_moments(config.optim, params))
@@ -43,8 +42,8 @@ def parameter_axes(config: PretrainConfig) -> dict[str, Any]:
     """Logical axis names of every parameter, in the tree of `TrainState.params`."""
     objective = config.objective
     return {
-        "encoder": encoder_axes(config.model),
-        objective.head: predictor_axes(objective.head_model(config.model)),
+        "encoder": backbone_of(config.model).axes(),
+        objective.head: backbone_of(objective.head_model(config.model)).predictor.axes(),
     }
 
 

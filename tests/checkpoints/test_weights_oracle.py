@@ -18,10 +18,9 @@ from surgmotion_jax.checkpoints.subtree import load_subtree
 from surgmotion_jax.checkpoints.weights import find_weights
 from surgmotion_jax.commands import convert
 from surgmotion_jax.config import build
-from surgmotion_jax.models.encoder import encode
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.models.pixels import normalise_pixels
-from surgmotion_jax.models.predictor import predict
 from surgmotion_jax.models.probe import probe
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
@@ -99,12 +98,15 @@ def assert_features(folder, encoder_place, want, pixels):
     checkpoint, state = ours(folder, encoder_place, "params/predictor")
     tokens, predicted, context, target = want
     params = state["target"] if encoder_place == "target" else state["params"]["encoder"]
-    got = encode(checkpoint.model, params, channels_last(pixels)).tokens
+    got = backbone_of(checkpoint.model).encode(params, channels_last(pixels)).tokens
     close(got, tokens)
     ids = jnp.asarray(context.numpy()), jnp.asarray(target.numpy())
     grid = checkpoint.model.grid(8, 32, 32)
     close(
-        predict(checkpoint.model, state["params"]["predictor"], got[:, ::2], *ids, grid=grid, mask_index=1), predicted
+        backbone_of(checkpoint.model).predictor.predict(
+            state["params"]["predictor"], got[:, ::2], *ids, grid=grid, mask_index=1
+        ),
+        predicted,
     )
 
 
@@ -131,7 +133,7 @@ def test_classifier_to_ours_and_back(oracle, pixels, tmp_path):
     with oracle.torch.no_grad():
         want = model(oracle.torch.from_numpy(pixels)).logits.numpy()
     checkpoint, state = ours(tmp_path / "ours", "target", "params/probe")
-    tokens = encode(checkpoint.model, state["target"], channels_last(pixels)).tokens
+    tokens = backbone_of(checkpoint.model).encode(state["target"], channels_last(pixels)).tokens
     close(probe(checkpoint.probe, state["params"]["probe"], tokens), want)
     run(tmp_path / "ours", tmp_path / "back", "--to=transformers")
     again, info = oracle.hub.VJEPA2ForVideoClassification.from_pretrained(
@@ -189,7 +191,7 @@ def test_surgmotion_file_to_ours_and_to_transformers(oracle, pixels, tmp_path):
     want = features(oracle, full, pixels)[0]
     run(source, tmp_path / "ours", "--heads=3")
     checkpoint, state = ours(tmp_path / "ours", "target")
-    close(encode(checkpoint.model, state["target"], channels_last(pixels)).tokens, want)
+    close(backbone_of(checkpoint.model).encode(state["target"], channels_last(pixels)).tokens, want)
     run(tmp_path / "ours", tmp_path / "hub", "--to=transformers", *CLIP)
     model, info = oracle.hub.VJEPA2Model.from_pretrained(
         tmp_path / "hub", output_loading_info=True, attn_implementation="eager"

@@ -16,7 +16,7 @@ from surgmotion_jax.checkpoints.subtree import load_subtree
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 from surgmotion_jax.checkpoints.weights import find_weights
 from surgmotion_jax.commands import convert
-from surgmotion_jax.models.encoder import encode
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.hugging_face_names import facebook_tensors
 from surgmotion_jax.models.probe_names import probe_from_facebook
 from surgmotion_jax.models.reference_names import encoder_from_facebook, predictor_from_facebook
@@ -159,7 +159,7 @@ def test_vjepa21_keeps_all_that_it_adds(tmp_path, capsys):
     assert sum(leaf.size for leaf in arrays.values()) == sum(value.size for value in weights.values())
     target = load_subtree(find_weights(tmp_path / "ours"), ["target"]).state["target"]
     video = golden["video"].transpose(0, 2, 3, 4, 1)
-    tokens = jax.jit(lambda params, x: encode(model, params, x).tokens)(target, video)
+    tokens = jax.jit(lambda params, x: backbone_of(model).encode(params, x).tokens)(target, video)
     np.testing.assert_allclose(tokens, golden["video_out"], rtol=0, atol=2e-5)
     assert "4 normed levels" in capsys.readouterr().out
     with pytest.raises(ValueError, match="computes 'rope_tiled' only"):

@@ -6,8 +6,8 @@ import jax
 
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.encoder.weights import Origin
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings
-from surgmotion_jax.models.encoder import init_encoder
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 
@@ -26,5 +26,5 @@ CONFIG = ModelConfig(
 def small_encoder(seed: int = 0) -> FrozenEncoder:
     """A fresh encoder on one device, its digest made of the seed."""
     layout = MeshLayout(make_mesh(ParallelConfig(), jax.devices()[:1]))
-    params = jax.jit(init_encoder, static_argnums=0)(CONFIG, jax.random.key(seed))
+    params = jax.jit(backbone_of(CONFIG).init)(jax.random.key(seed))
     return FrozenEncoder(CONFIG, params, Origin(f"small:{seed}", ("target",), 0, f"{seed:064x}"), layout)

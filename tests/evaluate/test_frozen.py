@@ -12,19 +12,20 @@ from surgmotion_jax.checkpoints.manifest import ManifestFields
 from surgmotion_jax.checkpoints.store import CheckpointStore
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, features
 from surgmotion_jax.models.architecture import architecture
-from surgmotion_jax.models.encoder import encode, init_encoder
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD
-from surgmotion_jax.models.predictor import init_predictor, predict
 from tests.evaluate.encoders import CONFIG
+
+BACKBONE = backbone_of(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def state():
     """Online and target encoders that differ."""
     keys = jax.random.split(jax.random.key(3), 3)
-    encoder, predictor = (jax.jit(init, static_argnums=0) for init in (init_encoder, init_predictor))
-    params = {"encoder": encoder(CONFIG, keys[0]), "predictor": predictor(CONFIG, keys[1])}
-    return {"step": jnp.int32(7), "params": params, "target": encoder(CONFIG, keys[2])}
+    encoder, predictor = jax.jit(BACKBONE.init), jax.jit(BACKBONE.predictor.init)
+    params = {"encoder": encoder(keys[0]), "predictor": predictor(keys[1])}
+    return {"step": jnp.int32(7), "params": params, "target": encoder(keys[2])}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def video_BxTxHxWx3():
 def direct(params, video, layers=()):
     """The same through `encode`, normalised here."""
     pixels = (video / np.float32(255) - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
-    return jax.jit(encode, static_argnums=0, static_argnames="layers")(CONFIG, params, pixels, layers=layers)
+    return jax.jit(BACKBONE.encode, static_argnames="layers")(params, pixels, layers=layers)
 
 
 def test_tokens_are_those_of_the_target_encoder_by_default(encoder, state, workdir, video_BxTxHxWx3):
@@ -171,10 +172,9 @@ def test_encoder_predictor_and_target_work_together(workdir, state, video_BxTxHx
     predicted = trained.predictor(context, seen, hidden, grid)
     assert predicted.shape == (3, 6, trained.encoder.width)
     pixels = (video_BxTxHxWx3 / np.float32(255) - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
-    exact = jax.jit(encode, static_argnums=0)
-    wanted_context = exact(CONFIG, state["params"]["encoder"], pixels, seen).tokens
-    wanted = jax.jit(predict, static_argnums=0, static_argnames="grid")(
-        CONFIG, state["params"]["predictor"], wanted_context, seen, hidden, grid=grid
+    wanted_context = jax.jit(BACKBONE.encode)(state["params"]["encoder"], pixels, seen).tokens
+    wanted = jax.jit(BACKBONE.predictor.predict, static_argnames="grid")(
+        state["params"]["predictor"], wanted_context, seen, hidden, grid=grid
     )
     np.testing.assert_allclose(context, wanted_context, atol=2e-5)
     np.testing.assert_allclose(predicted, wanted, atol=2e-5)

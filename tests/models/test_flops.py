@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings
-from surgmotion_jax.models.encoder import encode, init_encoder
-from surgmotion_jax.models.flops import block_flops, encoder_flops, predictor_flops, trunk_flops
-from surgmotion_jax.models.predictor import init_predictor, predict
+from surgmotion_jax.models.flops import block_flops, trunk_flops
 
 GRID = Grid(2, 8, 8)
 
@@ -40,14 +39,14 @@ def shapes(make):
 def encoder_count(depth: int) -> float:
     """Encoder of `depth` blocks, not scanned: the output of one block is what the next one's trunk begins with."""
     one = wide_model(1)
-    params = shapes(lambda key: init_encoder(one, key))
+    params = shapes(backbone_of(one).init)
     patches = jax.ShapeDtypeStruct((1, GRID.tokens, one.patch_values), jnp.float32)
 
     def unrolled(params, patches):
         from surgmotion_jax.models.layout import SINGLE_DEVICE
         from surgmotion_jax.models.transformer import Trunk
 
-        x = encode(one, params, patches, grid=GRID).tokens
+        x = backbone_of(one).encode(params, patches, grid=GRID).tokens
         for _ in range(depth - 1):
             x, _ = Trunk(one.encoder, SINGLE_DEVICE).apply({"params": params["trunk"]}, x, None)
         return x
@@ -57,24 +56,25 @@ def encoder_count(depth: int) -> float:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_encoder_equals_the_count_of_an_unrolled_model(depth):
-    assert encoder_flops(wide_model(depth), GRID.tokens) == pytest.approx(encoder_count(depth), rel=0.02)
+    assert backbone_of(wide_model(depth)).flops(GRID.tokens).forward == pytest.approx(encoder_count(depth), rel=0.02)
 
 
 def test_a_scan_is_multiplied_out_here_but_not_by_xla():
     config = wide_model(2)
-    params = shapes(lambda key: init_encoder(config, key))
+    params = shapes(backbone_of(config).init)
     patches = jax.ShapeDtypeStruct((1, GRID.tokens, config.patch_values), jnp.float32)
-    scanned = counted(lambda p, x: encode(config, p, x, grid=GRID).tokens, params, patches)
-    assert scanned < 0.6 * encoder_flops(config, GRID.tokens)
+    scanned = counted(lambda p, x: backbone_of(config).encode(p, x, grid=GRID).tokens, params, patches)
+    assert scanned < 0.6 * backbone_of(config).flops(GRID.tokens).forward
 
 
 def test_predictor_equals_xlas_count():
     config, context, target = wide_model(1), 48, 80
-    params = shapes(lambda key: init_predictor(config, key))
+    predictor = backbone_of(config).predictor
+    params = shapes(predictor.init)
     features = jax.ShapeDtypeStruct((1, context, 1024), jnp.float32)
     ids = [jax.ShapeDtypeStruct((1, n), jnp.int32) for n in (context, target)]
-    xla = counted(lambda p, x, k, m: predict(config, p, x, k, m, grid=GRID), params, features, *ids)
-    assert predictor_flops(config, context, target) == pytest.approx(xla, rel=0.02)
+    xla = counted(lambda p, x, k, m: predictor.predict(p, x, k, m, grid=GRID), params, features, *ids)
+    assert predictor.flops(context, target).forward == pytest.approx(xla, rel=0.02)
 
 
 def test_formulas():

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.models.attention import attend, check_attention, splash_kernel
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings, TransformerConfig
-from surgmotion_jax.models.encoder import encode, encoder_axes, init_encoder, patchify
+from surgmotion_jax.models.encoder import patchify
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.models.positions import apply_rotary, rotary, sincos_table
-from surgmotion_jax.models.predictor import init_predictor, predict, predictor_axes
 
 SMALL = ModelConfig(
     variant="vit_nano", depth=2, patch=8, dtype="float32", remat="none", predictor=PredictorSettings(48, 1, 3)
@@ -40,7 +40,7 @@ def count(tree):
 )
 def test_parameter_counts_of_the_vit_table(variant, parameters):
     config = ModelConfig(variant=variant)
-    assert count(jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))) == parameters
+    assert count(jax.eval_shape(lambda: backbone_of(config).init(jax.random.key(0)))) == parameters
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,19 @@ def test_parameter_counts_of_the_vit_table(variant, parameters):
 )
 def test_parameter_counts_of_the_predictor(variant, parameters):
     config = ModelConfig(variant=variant)
-    assert count(jax.eval_shape(lambda: init_predictor(config, jax.random.key(0)))) == parameters
+    assert count(jax.eval_shape(lambda: backbone_of(config).predictor.init(jax.random.key(0)))) == parameters
 
 
 def test_axis_names_match_the_parameters():
-    for init, axes in ((init_encoder, encoder_axes), (init_predictor, predictor_axes)):
-        shapes = jax.eval_shape(lambda init=init: init(SMALL, jax.random.key(0)))
-        jax.tree.map(lambda x, names: x.shape[len(names)] if len(names) != x.ndim else None, shapes, axes(SMALL))
-        assert jax.tree.structure(shapes) == jax.tree.structure(axes(SMALL), is_leaf=lambda x: isinstance(x, tuple))
+    backbone = backbone_of(SMALL)
+    for network in (backbone, backbone.predictor):
+        shapes, axes = jax.eval_shape(network.init, jax.random.key(0)), network.axes()
+        jax.tree.map(lambda x, names: x.shape[len(names)] if len(names) != x.ndim else None, shapes, axes)
+        assert jax.tree.structure(shapes) == jax.tree.structure(axes, is_leaf=lambda x: isinstance(x, tuple))
 
 
 def test_residual_branches_start_smaller_with_depth():
-    blocks = init_encoder(ModelConfig(variant="vit_tiny"), jax.random.key(0))["trunk"]["blocks"]
+    blocks = backbone_of(ModelConfig(variant="vit_tiny")).init(jax.random.key(0))["trunk"]["blocks"]
     for kernel in (blocks["attn"]["proj"]["kernel"], blocks["mlp"]["fc2"]["kernel"]):
         std = np.asarray(kernel).reshape(12, -1).std(1)
         np.testing.assert_allclose(std, 0.02 / np.sqrt(2 * np.arange(1, 13)), rtol=0.03)
@@ -68,7 +69,7 @@ def test_residual_branches_start_smaller_with_depth():
 
 @pytest.fixture(scope="module")
 def params():
-    return init_encoder(SMALL, jax.random.key(0))
+    return backbone_of(SMALL).init(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_rematerialisation_changes_nothing(params, video, remat):
     config = ModelConfig(**{**vars(SMALL), "remat": remat})
 
     def loss(p, c):
-        tokens = encode(c, p, video).tokens
+        tokens = backbone_of(c).encode(p, video).tokens
         # Not the sum of squares: normalised tokens have that fixed, and its gradient is rounding noise.
         return (tokens * jax.random.normal(jax.random.key(3), tokens.shape)).sum()
 
@@ -96,19 +97,19 @@ def test_rematerialisation_changes_nothing(params, video, remat):
 
 def test_patches_can_be_given_instead_of_a_clip(params, video):
     ids = jnp.array([[3, 0, 11], [5, 6, 2]])
-    whole = encode(SMALL, params, video, ids).tokens
+    whole = backbone_of(SMALL).encode(params, video, ids).tokens
     patches = jnp.take_along_axis(patchify(video, 8, 2), ids[..., None], axis=1)
-    given = encode(SMALL, params, patches, ids, grid=Grid(2, 3, 4)).tokens
+    given = backbone_of(SMALL).encode(params, patches, ids, grid=Grid(2, 3, 4)).tokens
     np.testing.assert_allclose(given, whole, atol=1e-5)
     with pytest.raises(ValueError, match="without a grid, or without ids"):
-        encode(SMALL, params, patches, ids)
+        backbone_of(SMALL).encode(params, patches, ids)
     with pytest.raises(ValueError, match="distinct block numbers in 0..1"):
-        encode(SMALL, params, video, layers=(2,))
+        backbone_of(SMALL).encode(params, video, layers=(2,))
 
 
 def test_bfloat16_stays_close_and_returns_float32(params, video):
     config = ModelConfig(**{**vars(SMALL), "dtype": "bfloat16"})
-    low, high = encode(config, params, video).tokens, encode(SMALL, params, video).tokens
+    low, high = backbone_of(config).encode(params, video).tokens, backbone_of(SMALL).encode(params, video).tokens
     assert low.dtype == jnp.float32
     assert 0 < np.abs(low - high).max() < 0.1
 
@@ -125,15 +126,15 @@ def test_bfloat16_stays_close_and_returns_float32(params, video):
 def test_positions_reach_encoder_and_predictor(params, video, positions):
     config = ModelConfig(**{**vars(SMALL), "positions": positions})
     backwards = jnp.arange(24)[None, ::-1]
-    there = encode(config, params, video, backwards.repeat(2, 0)).tokens[:, ::-1]
-    np.testing.assert_allclose(there, encode(config, params, video).tokens, atol=2e-5)
-    shuffled = encode(config, params, patchify(video, 8, 2), backwards, grid=Grid(2, 3, 4)).tokens
-    assert np.abs(shuffled - encode(config, params, video).tokens).max() > 1e-3
+    there = backbone_of(config).encode(params, video, backwards.repeat(2, 0)).tokens[:, ::-1]
+    np.testing.assert_allclose(there, backbone_of(config).encode(params, video).tokens, atol=2e-5)
+    shuffled = backbone_of(config).encode(params, patchify(video, 8, 2), backwards, grid=Grid(2, 3, 4)).tokens
+    assert np.abs(shuffled - backbone_of(config).encode(params, video).tokens).max() > 1e-3
     settings = PredictorSettings(48, 1, 3, zero_init=False)  # zero tokens have zero queries: blind in the first block
     config = ModelConfig(**{**vars(config), "predictor": settings})
-    predictor = init_predictor(config, jax.random.key(2))
+    predictor = backbone_of(config).predictor.init(jax.random.key(2))
     context, ids = jnp.ones((1, 2, 192)), jnp.array([[0, 1]])
-    out = predict(config, predictor, context, ids, jnp.array([[5, 6, 23]]), grid=Grid(2, 3, 4))
+    out = backbone_of(config).predictor.predict(predictor, context, ids, jnp.array([[5, 6, 23]]), grid=Grid(2, 3, 4))
     assert np.abs(out[0, 0] - out[0, 2]).max() > 1e-6
 
 
@@ -191,3 +192,8 @@ def test_head_dimensions_that_cannot_rotate_are_refused():
     TransformerConfig(width=12, depth=1, heads=3, mlp=48, positions="sincos")
     with pytest.raises(ValueError, match=r"mask_index is 3; it must lie in 0..2"):
         PredictorSettings(mask_tokens=3, mask_index=3)
+
+
+def test_a_backbone_without_an_entry_is_refused():
+    with pytest.raises(ValueError, match=r"model.backbone is 'vitt'.* Did you mean 'vit'"):
+        backbone_of(ModelConfig(backbone="vitt"))

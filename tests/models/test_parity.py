@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings
-from surgmotion_jax.models.encoder import encode, patchify
+from surgmotion_jax.models.encoder import patchify
 from surgmotion_jax.models.positions import rotary_segment, segment_angles
-from surgmotion_jax.models.predictor import predict
 from surgmotion_jax.models.reference_names import (
     encoder_from_facebook,
     encoder_to_facebook,
@@ -86,12 +86,12 @@ def test_patch_embedding(core, params):
 
 
 def test_encoder_full_clip(core, params):
-    out = encode(MODEL, params["encoder"], channels_last(core["pixel_values_videos"]))
+    out = backbone_of(MODEL).encode(params["encoder"], channels_last(core["pixel_values_videos"]))
     close(out.tokens, core["encoder_last_hidden_state"])
 
 
 def test_captured_layer_is_the_final_norm_of_that_block(core, params):
-    out = encode(MODEL, params["encoder"], channels_last(core["pixel_values_videos"]), layers=(2, 0))
+    out = backbone_of(MODEL).encode(params["encoder"], channels_last(core["pixel_values_videos"]), layers=(2, 0))
     close(out.layers[0], core["encoder_last_hidden_state"])
     x = core["encoder_layer0_out"]
     norm = params["encoder"]["norm"]
@@ -102,33 +102,33 @@ def test_captured_layer_is_the_final_norm_of_that_block(core, params):
 
 def test_encoder_gathers_before_the_blocks(core, params):
     ids = jnp.asarray(core["ctx_sorted"])
-    out = encode(MODEL, params["encoder"], channels_last(core["pixel_values_videos"]), ids)
+    out = backbone_of(MODEL).encode(params["encoder"], channels_last(core["pixel_values_videos"]), ids)
     close(out.tokens, core["encoder_masked_sorted"])
-    full = encode(MODEL, params["encoder"], channels_last(core["pixel_values_videos"])).tokens
+    full = backbone_of(MODEL).encode(params["encoder"], channels_last(core["pixel_values_videos"])).tokens
     gathered = jnp.take_along_axis(full, ids[..., None], axis=1)
     assert np.abs(gathered - out.tokens).max() > 1, "encode-then-gather must differ, or this test shows nothing"
 
 
 @pytest.mark.parametrize("frames", [16, 1])
 def test_encoder_other_lengths(core, params, frames):
-    out = encode(MODEL, params["encoder"], channels_last(core[f"pixel_{frames}f"]))
+    out = backbone_of(MODEL).encode(params["encoder"], channels_last(core[f"pixel_{frames}f"]))
     close(out.tokens, core[f"encoder_{frames}f"])
 
 
 @pytest.mark.parametrize("order", ["sorted", "unsorted"])
 def test_predictor(core, params, order):
     # Hugging Face encodes the whole clip and gathers context features afterwards.
-    full = encode(MODEL, params["encoder"], channels_last(core["pixel_values_videos"])).tokens
+    full = backbone_of(MODEL).encode(params["encoder"], channels_last(core["pixel_values_videos"])).tokens
     context, target = jnp.asarray(core[f"ctx_{order}"]), jnp.asarray(core[f"tgt_{order}"])
     features = jnp.take_along_axis(full, context[..., None], axis=1)
-    out = predict(MODEL, params["predictor"], features, context, target, grid=GRID)
+    out = backbone_of(MODEL).predictor.predict(params["predictor"], features, context, target, grid=GRID)
     close(out, core[f"predictor_{order}_last_hidden_state"])
 
 
 def test_predictor_with_all_tokens_twice(core, params):
-    full = encode(MODEL, params["encoder"], channels_last(core["pixel_values_videos"])).tokens
+    full = backbone_of(MODEL).encode(params["encoder"], channels_last(core["pixel_values_videos"])).tokens
     ids = jnp.broadcast_to(jnp.arange(64), (2, 64))
-    out = predict(MODEL, params["predictor"], full, ids, ids, grid=GRID)
+    out = backbone_of(MODEL).predictor.predict(params["predictor"], full, ids, ids, grid=GRID)
     close(out, core["predictor_default_last_hidden_state"])
 
 

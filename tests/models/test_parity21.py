@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,20 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings, V21Settings
-from surgmotion_jax.models.encoder import encode as encode_eagerly
-from surgmotion_jax.models.encoder import encoder_axes, init_encoder, is_image, patchify
-from surgmotion_jax.models.hierarchy import level_blocks, output_blocks
+from surgmotion_jax.models.encoder import patchify
 from surgmotion_jax.models.positions import (
     distance_to_targets,
     scaled_coordinates,
     segment_angles,
     token_coordinates,
 )
-from surgmotion_jax.models.predictor import init_predictor, predictor_axes
-from surgmotion_jax.models.predictor import predict as predict_eagerly
-from surgmotion_jax.models.predictor import predict_all as predict_all_eagerly
 from surgmotion_jax.models.reference_names import encoder_from_facebook, predictor_from_facebook
+from surgmotion_jax.models.vjepa21 import level_blocks, output_blocks
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = ModelConfig(
@@ -40,9 +38,20 @@ MODEL = ModelConfig(
 )
 GRID = Grid(4, 2, 2)
 
-encode = jax.jit(encode_eagerly, static_argnames=("config", "grid", "layers", "levels"))
-predict = jax.jit(predict_eagerly, static_argnames=("config", "grid", "image"))
-predict_all = jax.jit(predict_all_eagerly, static_argnames=("config", "grid"))
+
+@partial(jax.jit, static_argnums=0, static_argnames=("grid", "layers", "levels"))
+def encode(config, params, *inputs, **options):
+    return backbone_of(config).encode(params, *inputs, **options)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("grid", "image"))
+def predict(config, params, *inputs, **options):
+    return backbone_of(config).predictor.predict(params, *inputs, **options)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("grid",))
+def predict_all(config, params, *inputs, **options):
+    return backbone_of(config).predictor.predict_all(params, *inputs, **options)
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +141,12 @@ def test_scaled_positions_reach_the_grid_they_are_scaled_to():
 
 
 def test_fresh_parameters_have_the_tree_of_converted_ones(params):
-    for init, axes, part in ((init_encoder, encoder_axes, "encoder"), (init_predictor, predictor_axes, "predictor")):
-        fresh = jax.eval_shape(lambda init=init: init(MODEL, jax.random.key(0)))
+    backbone = backbone_of(MODEL)
+    for network, part in ((backbone, "encoder"), (backbone.predictor, "predictor")):
+        fresh = jax.eval_shape(network.init, jax.random.key(0))
         shapes = [jax.tree.map(lambda x: x.shape, tree) for tree in (fresh, params[part])]
         assert shapes[0] == shapes[1]
-        names = axes(MODEL)
+        names = network.axes()
         is_names = {"is_leaf": lambda x: isinstance(x, tuple)}
         assert jax.tree.structure(fresh) == jax.tree.structure(names, **is_names)
         assert [x.ndim for x in jax.tree.leaves(fresh)] == [len(n) for n in jax.tree.leaves(names, **is_names)]
@@ -165,7 +175,7 @@ def test_a_distilled_model_trains_on_its_last_level(golden, params):
     close(encode(distilled, params["encoder"], channels_last(golden["video"]), levels=True).tokens, golden["video_out"])
 
     def fresh(context):
-        predictor = init_predictor(distilled, jax.random.key(0))
+        predictor = backbone_of(distilled).predictor.init(jax.random.key(0))
         ids = jnp.asarray(golden["ctx"]), jnp.asarray(golden["tgt"])
         return predictor, predict_all(distilled, predictor, context, *ids, grid=GRID)
 
@@ -184,13 +194,13 @@ def test_image_patches_are_told_from_video_patches(golden, params):
     whole = encode(MODEL, params["encoder"], channels_last(golden["video"]), one)
     close(out.tokens, whole.tokens)
     single = dataclasses.replace(MODEL, tubelet=1)
-    assert is_image(single, patchify(image, 16, 1), Grid(1, 2, 2))
-    assert not is_image(single, patches[..., :768], Grid(2, 2, 2))
+    assert backbone_of(single).is_image(patchify(image, 16, 1), Grid(1, 2, 2))
+    assert not backbone_of(single).is_image(patches[..., :768], Grid(2, 2, 2))
 
 
 def test_vjepa2_has_one_level_and_no_image_tokenizer():
     model = dataclasses.replace(MODEL, depth=1, v21=V21Settings())
-    params = jax.jit(init_encoder, static_argnums=0)(model, jax.random.key(0, impl="unsafe_rbg"))
+    params = jax.jit(backbone_of(model).init)(jax.random.key(0, impl="unsafe_rbg"))
     assert params.keys() == {"patch_embed", "trunk", "norm"}
     image = jnp.ones((1, 1, 32, 32, 3))
     plain = encode(model, params, image)
@@ -218,6 +228,7 @@ def test_what_does_not_fit_is_refused(params):
         ({"v21": {"rope_grid": 1}}, r"rope_grid is 1; give the side of a grid"),
         ({"v21": {"rope_grid": 16}, "positions": "sincos"}, r"rope_grid is 16, but model.positions is 'sincos'"),
         ({"width": -1}, r"model.width is -1"),
+        ({"backbone": "vit", "v21": {"levels": 4}}, r"model.backbone is 'vit', but model.v21 asks.*'auto'"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(fields, message):

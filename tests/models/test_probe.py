@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.models.attention import attend
-from surgmotion_jax.models.encoder import encode
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.models.probe import ProbeConfig, init_probe, probe_axes, probe_pooled
 from surgmotion_jax.models.probe import probe as probe_eagerly
@@ -67,7 +67,7 @@ def close(got, want):
 
 def test_logits_and_pooled_of_the_released_head(golden, head):
     encoder = encoder_from_facebook(facebook_names(weights(np.load(GOLDEN / "core_hf.npz"))), 3, "encoder.")
-    features = encode(MODEL, encoder, channels_last(golden["pixel_values_videos"])).tokens
+    features = backbone_of(MODEL).encode(encoder, channels_last(golden["pixel_values_videos"])).tokens
     out = probe_pooled(HEAD, head, features)
     close(out.outputs, golden["logits"])
     close(out.pooled, golden["pooled"])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.models.attention import attend, resolve_attention, splash_kernel
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import REMAT_POLICIES, ModelConfig, PredictorSettings
-from surgmotion_jax.models.encoder import encode, init_encoder
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.models.transformer import REMAT
 
@@ -26,7 +26,7 @@ PER_WIDTH = 2 * 2 * TOKENS * 192  # blocks x clips x tokens x C
 
 @pytest.fixture(scope="module")
 def params():
-    return init_encoder(SMALL, jax.random.key(0))
+    return backbone_of(SMALL).init(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def loss_of(remat, attention="xla"):
     config = dataclasses.replace(SMALL, remat=remat, attention=attention)
 
     def loss(params, video):
-        tokens = encode(config, params, video).tokens
+        tokens = backbone_of(config).encode(params, video).tokens
         return (tokens * jax.random.normal(jax.random.key(3), tokens.shape)).sum()
 
     return loss

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import ModelConfig
-from surgmotion_jax.models.encoder import encode, encoder_axes, init_encoder
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.parallel.rules import parameter_shardings
@@ -34,10 +34,10 @@ def gathered(remat):
     layout = MeshLayout(make_mesh(ParallelConfig(1, 8, 1), jax.devices()[:8]))
 
     def loss(params, video):
-        return jnp.square(encode(config, params, video, layout=layout).tokens[..., :7]).sum()
+        return jnp.square(backbone_of(config).encode(params, video, layout=layout).tokens[..., :7]).sum()
 
-    shapes = jax.eval_shape(lambda: init_encoder(config, jax.random.key(0)))
-    shardings = parameter_shardings(layout.mesh, shapes, encoder_axes(config))
+    shapes = jax.eval_shape(lambda: backbone_of(config).init(jax.random.key(0)))
+    shardings = parameter_shardings(layout.mesh, shapes, backbone_of(config).axes())
     step = jax.jit(jax.grad(loss), in_shardings=(shardings, layout.batch), out_shardings=shardings)
     text = step.lower(shapes, jax.ShapeDtypeStruct((8, 4, 24, 32, 3), jnp.float32)).compile().as_text()
     found = re.findall(r"= f32\[([\d,]+)\]\S* all-gather(?:-start)?\(", text)

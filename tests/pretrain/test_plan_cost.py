@@ -8,12 +8,13 @@ import math
 import jax
 import pytest
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import REMAT_POLICIES, ModelConfig
-from surgmotion_jax.models.encoder import encode, init_encoder
+from surgmotion_jax.models.flops import recomputed_flops
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.pretrain.objective import RawBatch, loss_and_metrics, prepare
-from surgmotion_jax.pretrain.plan.cost import expected_traffic, kept_bytes, recomputed_flops, step_flops, trunk_bytes
+from surgmotion_jax.pretrain.plan.cost import expected_traffic, kept_bytes, step_flops, trunk_bytes
 from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import abstract_state, init_state
 from tests.pretrain.fixtures import small_config
@@ -24,9 +25,9 @@ TOKENS = 128
 
 def encoder_bytes(model, rows):
     """Bytes that the encoder's forward pass hands to its backward pass, for so many clips."""
-    shapes = jax.eval_shape(lambda: init_encoder(model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: backbone_of(model).init(jax.random.key(0)))
     clips = jax.ShapeDtypeStruct((rows, FRAMES, SIDE, SIDE, 3), "float32")
-    kept = jax.eval_shape(lambda p, v: jax.vjp(lambda q: encode(model, q, v).tokens, p)[1], shapes, clips)
+    kept = jax.eval_shape(lambda p, v: jax.vjp(lambda q: backbone_of(model).encode(q, v).tokens, p)[1], shapes, clips)
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept))
 
 
@@ -43,9 +44,9 @@ def test_bytes_kept_of_a_stack_are_those_that_differentiation_asks_for(remat, at
 def gradient_flops(remat):
     """XLA's count of an encoder's gradient, and ours of what is computed again; one block, as a loop counts once."""
     model = ModelConfig(variant="vit_large", depth=1, patch=PATCH, remat=remat, dtype="float32")
-    shapes = jax.eval_shape(lambda: init_encoder(model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: backbone_of(model).init(jax.random.key(0)))
     clip = jax.ShapeDtypeStruct((1, 16, 2 * SIDE, 2 * SIDE, 3), "float32")
-    gradient = jax.jit(jax.grad(lambda p, v: encode(model, p, v).tokens.sum()))
+    gradient = jax.jit(jax.grad(lambda p, v: backbone_of(model).encode(p, v).tokens.sum()))
     return gradient.lower(shapes, clip).cost_analysis()["flops"], recomputed_flops(model.encoder, 16 * TOKENS)
 
 

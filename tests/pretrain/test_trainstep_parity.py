@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import PredictorSettings
-from surgmotion_jax.models.encoder import encode, gather_tokens, patchify
+from surgmotion_jax.models.encoder import gather_tokens, patchify
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.models.reference_names import (
     encoder_from_facebook,
@@ -118,7 +119,9 @@ def test_teacher_is_the_fixtures(golden, core, weights):
             np.testing.assert_allclose(
                 teacher[key.removeprefix("teacher/")], golden[key], rtol=0, atol=1e-6, err_msg=key
             )
-    tokens = encode(MODEL, encoder_from_facebook(teacher, 3), channels_last(core["pixel_values_videos"])).tokens
+    tokens = (
+        backbone_of(MODEL).encode(encoder_from_facebook(teacher, 3), channels_last(core["pixel_values_videos"])).tokens
+    )
     want = golden["teacher_normed_tokens_step0"]
     np.testing.assert_allclose(normalise(tokens, TARGET_NORM_EPS), want, rtol=0, atol=2e-5)
 

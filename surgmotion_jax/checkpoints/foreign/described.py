@@ -5,8 +5,9 @@ Every fact that the shapes cannot show is listed with where it came from, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,10 +26,10 @@ from surgmotion_jax.checkpoints.foreign.shapes import (
     shape_of,
 )
 from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import VARIANTS, ModelConfig, PredictorSettings, V21Settings
-from surgmotion_jax.models.encoder import init_encoder
 from surgmotion_jax.models.name_rules import count_layers
-from surgmotion_jax.models.predictor import init_predictor
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.probe import ProbeConfig, init_probe
 
 ROPE_PIXELS = 256  # V-JEPA 2.1 scales rows and columns to the grid of this crop
@@ -211,14 +212,13 @@ def tell_predictor(model: ModelConfig, why: str) -> str:
 
 def expected_leaves(described: Described, network: str) -> dict[str, Any]:
     """Path -> shape of every leaf that a network of this architecture has; nothing is allocated."""
-    init, config = _INITIALISERS[network], described.probe if network == "probe" else described.model
-    assert config is not None, f"the {network} has an architecture"
-    return leaves_by_path(jax.eval_shape(lambda: init(config, jax.random.key(0))))
+    return leaves_by_path(jax.eval_shape(_initialiser(described, network), jax.random.key(0)))
 
 
-_INITIALISERS: dict[str, Any] = {
-    "target": init_encoder,
-    "encoder": init_encoder,
-    "predictor": init_predictor,
-    "probe": init_probe,
-}
+def _initialiser(described: Described, network: str) -> Callable[[jax.Array], Params]:
+    if network == "probe":
+        assert described.probe is not None, "the probe has an architecture"
+        return partial(init_probe, described.probe)
+    assert described.model is not None, f"the {network} has an architecture"
+    backbone = backbone_of(described.model)
+    return backbone.predictor.init if network == "predictor" else backbone.init

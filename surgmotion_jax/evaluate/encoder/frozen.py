@@ -21,16 +21,13 @@ from surgmotion_jax import storage
 from surgmotion_jax.checks import one_of
 from surgmotion_jax.evaluate.encoder.weights import Origin, read_weights
 from surgmotion_jax.models.attention import check_attention
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import DTYPES, Grid, ModelConfig
-from surgmotion_jax.models.encoder import encode
-from surgmotion_jax.models.hierarchy import check_layers
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.pixels import normalise_pixels, unit_pixels
-from surgmotion_jax.models.predictor import predict
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-
-Params = dict[str, Any]
 
 
 class Features(NamedTuple):
@@ -50,7 +47,8 @@ def features(
     """The pure function behind `FrozenEncoder`: uint8 pixels, or float ones in [0, 1], not yet normalised."""
     batch, frames, height, width = video_BxTxHxWx3.shape[:4]
     grid = config.grid(max(frames, config.tubelet), height, width)
-    encoded = encode(config, params, normalise_pixels(unit_pixels(video_BxTxHxWx3)), layers=layers, layout=layout)
+    pixels = normalise_pixels(unit_pixels(video_BxTxHxWx3))
+    encoded = backbone_of(config).encode(params, pixels, layers=layers, layout=layout)
     tokens = encoded.tokens.reshape(batch, *grid, -1)
     return Features(tokens, encoded.layers.reshape(len(layers), *tokens.shape))
 
@@ -58,7 +56,7 @@ def features(
 class FrozenEncoder:
     """An encoder with its weights, callable on clips; made by `load_encoder`.
 
-    Attributes: `config` (the architecture), `params` (as `models.encoder.encode` takes them), `origin` (which
+    Attributes: `config` (the architecture), `params` (as its `Backbone` takes them), `origin` (which
     weights: name, digest, step), `layout` (the devices).
     """
 
@@ -97,7 +95,7 @@ class FrozenEncoder:
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises ValueError unless `layers` are distinct blocks whose outputs can be had."""
-        check_layers(self.config, tuple(layers))
+        backbone_of(self.config).check_layers(tuple(layers))
 
     def __call__(self, video_BxTxHxWx3: Any, layers: Sequence[int] = ()) -> Any:
         """Encodes clips.
@@ -151,7 +149,7 @@ class FrozenEncoder:
     def _run_selected(self, params: Params, video: jax.Array, ids_BxK: jax.Array) -> jax.Array:
         self._traced.append((video.shape, video.dtype, ids_BxK.shape))
         pixels = normalise_pixels(unit_pixels(video))
-        return encode(self.config, params, pixels, ids_BxK, levels=True, layout=self.layout).tokens
+        return backbone_of(self.config).encode(params, pixels, ids_BxK, levels=True, layout=self.layout).tokens
 
 
 class FrozenPredictor:
@@ -177,7 +175,8 @@ class FrozenPredictor:
     def _run(
         self, params: Params, context: jax.Array, context_ids: jax.Array, ids: jax.Array, grid: Grid, index: int | None
     ) -> jax.Array:
-        predicted = predict(self.config, params, context, context_ids, ids, grid=grid, mask_index=index)
+        predictor = backbone_of(self.config).predictor
+        predicted = predictor.predict(params, context, context_ids, ids, grid=grid, mask_index=index)
         return predicted.astype(jnp.float32)
 
 

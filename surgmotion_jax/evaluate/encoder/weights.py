@@ -20,9 +20,8 @@ from surgmotion_jax.checkpoints.tree import leaves_by_path
 from surgmotion_jax.checkpoints.weights import find_weights
 from surgmotion_jax.checks import one_of
 from surgmotion_jax.models.architecture import model_of
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import VARIANTS, ModelConfig
-from surgmotion_jax.models.encoder import init_encoder
-from surgmotion_jax.models.predictor import init_predictor
 
 PREFIXES = {"target": "target", "online": "params/encoder", "predictor": "params/predictor"}
 RANDOM = "random:"
@@ -95,13 +94,14 @@ def _random(name: str, names: Sequence[str], sharding: jax.sharding.Sharding) ->
             f"seed and one of {', '.join(VARIANTS)} as the variant"
         )
     config, number = ModelConfig(variant=variant), int(seed or 0)
+    backbone = backbone_of(config)
     encoder_key, predictor_key = jax.random.split(jax.random.key(number))
     keys = {"target": encoder_key, "online": encoder_key, "predictor": predictor_key}
     params = {}
     for part in names:
-        init = init_predictor if part == "predictor" else init_encoder
+        init = backbone.predictor.init if part == "predictor" else backbone.init
         # Made once and copied: each device would otherwise make its own.
-        params[part] = jax.device_put(jax.jit(init, static_argnums=0)(config, keys[part]), sharding)
+        params[part] = jax.device_put(jax.jit(init)(keys[part]), sharding)
     table = {
         path: hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for path, leaf in leaves_by_path(params).items()
     }

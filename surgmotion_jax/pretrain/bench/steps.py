@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid
-from surgmotion_jax.models.encoder import patchify
 from surgmotion_jax.parallel.mesh import MeshLayout, to_global
 from surgmotion_jax.pretrain.bench.timing import StepTime
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -100,7 +100,7 @@ def train_on_given(
     state: TrainState, given: Given, *, config: PretrainConfig, layout: MeshLayout
 ) -> tuple[TrainState, Metrics]:
     """`train_step` from the masks on: every target token counts the same."""
-    patches = patchify(given.video_BxTxHxWx3, config.model.patch, config.model.tubelet)
+    patches = backbone_of(config.model).patchify(given.video_BxTxHxWx3)
     rows, grid = patches.shape[0], config.grid
     prepared = Prepared(
         given.video_BxTxHxWx3,

@@ -17,7 +17,7 @@ import numpy as np
 
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.splits import hold_out_cases
-from surgmotion_jax.models.encoder import encode
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.pixels import normalise_pixels, unit_pixels
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -122,7 +122,8 @@ def pooled_features(
 ) -> jax.Array:
     """Mean of an encoder's normalised tokens, [B,D] float32."""
     pixels = normalise_pixels(unit_pixels(video_BxTxSxSx3)).astype(config.model.dtype)
-    return encode(config.model, target, pixels, layout=layout).tokens.astype(jnp.float32).mean(1)
+    tokens = backbone_of(config.model).encode(target, pixels, layout=layout).tokens
+    return tokens.astype(jnp.float32).mean(1)
 
 
 def compile_pooled_features(config: PretrainConfig, layout: MeshLayout) -> Any:

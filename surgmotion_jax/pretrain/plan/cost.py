@@ -16,8 +16,8 @@ from typing import Any
 
 import jax
 
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import TransformerConfig
-from surgmotion_jax.models.flops import embed_flops, encoder_flops, predictor_flops, trunk_flops
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 
@@ -52,37 +52,24 @@ def step_flops(config: PretrainConfig, programs: Sequence[MaskProgram]) -> StepF
 
 
 def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float, ...]:
-    model, sets = config.model, list(zip(program.contexts, program.targets, strict=True))
-    head = config.objective.head_model(model)
-    context = sum(encoder_flops(model, k) for k, _ in sets)
-    predictor = sum(predictor_flops(head, k, m) for k, m in sets)
-    target = 0 if config.objective.pixels else encoder_flops(model, config.grid.tokens)
+    sets = list(zip(program.contexts, program.targets, strict=True))
+    encoder, head = backbone_of(config.model), backbone_of(config.objective.head_model(config.model)).predictor
+    contexts = [encoder.flops(k) for k, _ in sets]
+    predictors = [head.flops(k, m) for k, m in sets]
+    context, predictor = (sum(one.forward for one in each) for each in (contexts, predictors))
+    whole = encoder.flops(config.grid.tokens)
+    target = 0 if config.objective.pixels else whole.forward
     # Each product has two gradients; patches need none.
-    backward = 2 * (context + predictor) - sum(embed_flops(model, k) for k, _ in sets)
+    backward = 2 * (context + predictor) - sum(one.embed for one in contexts)
     if not config.loss.stop_gradient:
-        backward += 2 * target - embed_flops(model, config.grid.tokens)
+        backward += 2 * target - whole.embed
     # Affinities of predictions and targets, both again for the gradient, and two gradients of the predictions'.
     compared = [min(m, config.loss.affinity.max_tokens or m) for _, m in sets] if config.loss.affinity.weight else []
-    affinity = sum(6 * 2 * m * m * model.target_width for m in compared)
+    affinity = sum(6 * 2 * m * m * config.model.target_width for m in compared)
     (height, width), side = config.data.canvas, config.augment.crop
     prepare = 3 * config.data.frames * 2 * (side * height * width + side * side * width)
-    again = sum(recomputed_flops(model.encoder, k) + recomputed_flops(head.predictor_trunk, k + m) for k, m in sets)
+    again = sum(one.recomputed for one in (*contexts, *predictors))
     return context, predictor, target, backward, affinity, prepare, again
-
-
-def recomputed_flops(c: TransformerConfig, tokens: int) -> int:
-    """Products of a stack that backward computes again, for one clip. No gradient asks for the MLP's own output."""
-    logits = c.depth * 2 * tokens**2 * c.width
-    # What attention computes again where its output is kept: XLA's its logits, cuDNN everything, splash nothing.
-    attention = {"xla": logits, "splash": 0}.get(c.attention, 2 * logits)
-    if c.remat == "none":
-        return 0
-    if c.remat == "dots":  # products inside a fused kernel are not seen, so the kernel runs again
-        return 0 if c.attention == "xla" else 2 * logits
-    if c.remat == "projections":
-        return attention
-    whole = trunk_flops(c, tokens) - c.depth * 2 * tokens * c.width * c.mlp
-    return whole - 2 * logits + attention if c.remat == "attention" else whole
 
 
 def kept_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:

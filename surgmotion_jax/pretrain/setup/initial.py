@@ -19,7 +19,8 @@ from surgmotion_jax.checkpoints.retention import read_manifest
 from surgmotion_jax.checkpoints.subtree import load_subtree
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 from surgmotion_jax.checkpoints.weights import find_weights
-from surgmotion_jax.models.architecture import architecture, model_of
+from surgmotion_jax.models.architecture import model_of
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.pretrain.config import InitConfig
 from surgmotion_jax.pretrain.state import TrainState
@@ -100,34 +101,8 @@ def describe_parts(sources: Mapping[str, str], there: Sequence[str], titles: Map
 
 def compare_architecture(manifest: Manifest, model: ModelConfig, predictor: bool) -> list[str]:
     """Fields in which the weights differ from this run's model, one sentence each; those of the predictor if used."""
-    return compare_fields(_facts(model_of(manifest.architecture), predictor), _facts(model, predictor), "model")
-
-
-def _facts(model: ModelConfig, predictor: bool) -> dict[str, Any]:
-    """What the arrays mean, in full: names of variants are resolved, so that equal models compare equal."""
-    encoder = model.encoder
-    facts: dict[str, Any] = {
-        "width": encoder.width,
-        "depth": encoder.depth,
-        "heads": encoder.heads,
-        "mlp": encoder.mlp,
-        "patch": model.patch,
-        "tubelet": model.tubelet,
-        "positions": model.positions,
-        "v21": architecture(model).get("v21", {}),
-    }
-    if predictor:
-        trunk = model.predictor_trunk
-        facts["predictor"] = {
-            "width": trunk.width,
-            "depth": trunk.depth,
-            "heads": trunk.heads,
-            "mlp": trunk.mlp,
-            "mask_tokens": model.predictor.mask_tokens,
-        }
-    else:
-        facts["v21"] = {n: v for n, v in facts["v21"].items() if n in ("levels", "rope_grid", "modality")}
-    return facts
+    saved, wanted = (backbone_of(m).facts(predictor) for m in (model_of(manifest.architecture), model))
+    return compare_fields(saved, wanted, "model")
 
 
 def _holds(manifest: Manifest, place: str) -> bool:
