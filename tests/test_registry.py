@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from surgmotion_jax import registry
@@ -39,11 +43,7 @@ def test_an_unknown_command_names_the_nearest(argv, message):
 @pytest.mark.parametrize("name", registry.COMMANDS)
 def test_every_command_loads_and_explains_itself(name, capsys):
     assert callable(registry.load(name))
-    try:
-        code = main([*name.split(), "--help"])
-    except SystemExit as stop:  # argparse's own help
-        code = stop.code
-    assert not code
+    assert main([*name.split(), "--help"]) == 0
     assert f"surgmotion {name}" in capsys.readouterr().out
 
 
@@ -63,3 +63,27 @@ def test_without_a_command_the_overview_is_shown(argv, capsys):
 def test_bad_input_ends_in_one_line_and_code_2(capsys):
     assert main(["pretain"]) == 2
     assert capsys.readouterr().err.startswith("surgmotion: unknown command 'pretain'")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["data", "check"]])
+def test_a_reader_that_has_gone_ends_the_command_quietly(argv):
+    """`surgmotion ... | head -0`: the pipe is closed before anything is written to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "surgmotion_jax", *argv],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch, capsys):
+    def fail(argv):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(registry, "load", lambda name: fail)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "surgmotion: Broken pipe\n"
