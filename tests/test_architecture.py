@@ -26,7 +26,8 @@ LEVELS = (
     ("parallel", "checkpoints", "data"),
     ("benchmarks",),
     ("pretrain", "report", "evaluate", "simulate"),
-    ("runs",),
+    ("pages",),
+    ("runs", "doctor"),
     ("commands", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -62,6 +62,7 @@ class Argument:
     above: float | None = None
     field: str = ""  # shorthand: the field of the config that it stands for
     configs: Configs = "pretraining"  # config: which kind
+    show_default: bool = True
 
 
 def positional(placeholder: str, help: str, *, default: T | Absent = ABSENT) -> T:
@@ -78,9 +79,14 @@ def flag(
     choices: Sequence[str] = (),
     least: float | None = None,
     above: float | None = None,
+    show_default: bool = True,
 ) -> T:
-    """`--name=VALUE`. `read` turns the text into a value; its ValueError says what it must be ("it must be ...")."""
-    return _field(Argument("flag", placeholder, help, read, tuple(choices), least, above), default)
+    """`--name=VALUE`. `read` turns the text into a value; its ValueError says what it must be ("it must be ...").
+
+    The help shows the default unless the field's own words do (`show_default=False`).
+    """
+    argument = Argument("flag", placeholder, help, read, tuple(choices), least, above, show_default=show_default)
+    return _field(argument, default)
 
 
 def switch(help: str) -> bool:
@@ -186,7 +192,7 @@ class CommandLine(Generic[R]):
         slots = slots_of(self.request)
         values = {slot.name: () if slot.many else slot.default for slot in slots}
         loose: list[str] = []
-        for given in _arguments(argv, slots, self._unknown):
+        for given in self._arguments(argv, slots):
             if isinstance(given, str):
                 loose.append(given)
                 continue
@@ -203,6 +209,31 @@ class CommandLine(Generic[R]):
                 raise self._missing(slot)
         _add_shorthands(slots, values)
         return self.request(**values)
+
+    def _arguments(self, argv: Sequence[str], slots: Sequence[Slot]) -> Iterator[str | tuple[Slot, str]]:
+        """The command line, piece by piece: (flag, text of its value), or an argument by its place."""
+        by_title = {slot.title: slot for slot in slots if slot.argument.kind != "positional"}
+        left = list(argv)
+        while left:
+            word = left.pop(0)
+            if word == "--":
+                yield from left
+                return
+            if not word.startswith("--"):
+                yield word
+                continue
+            name, equals, text = word.partition("=")
+            found = by_title.get("--config" if name.startswith("--config.") else name.replace("_", "-"))
+            if found is None:
+                raise self._unknown(word, slots)
+            if found.argument.kind == "switch":
+                if equals:
+                    raise ValueError(f"{found.title} takes no value; found {text!r}. Leave it out to switch it off.")
+            elif not equals:
+                if not left or left[0].startswith("--"):
+                    raise ValueError(f"{name} needs a value: {found.spelling}, {found.argument.help}; {self._see}.")
+                text = left.pop(0)
+            yield found, f"{name}={text}" if found.argument.kind == "config" else text
 
     def help(self) -> str:
         """Usage, description, and a line for each argument."""
@@ -256,34 +287,6 @@ class CommandLine(Generic[R]):
 def _tuple(value: object) -> tuple[object, ...]:
     assert isinstance(value, tuple)
     return value
-
-
-def _arguments(
-    argv: Sequence[str], slots: Sequence[Slot], unknown: Callable[[str, Sequence[Slot]], ValueError]
-) -> Iterator[str | tuple[Slot, str]]:
-    """The command line, piece by piece: (flag, text of its value), or an argument by its place."""
-    by_title = {slot.title: slot for slot in slots if slot.argument.kind != "positional"}
-    left = list(argv)
-    while left:
-        word = left.pop(0)
-        if word == "--":
-            yield from left
-            return
-        if not word.startswith("--"):
-            yield word
-            continue
-        name, equals, text = word.partition("=")
-        found = by_title.get("--config" if name.startswith("--config.") else name.replace("_", "-"))
-        if found is None:
-            raise unknown(word, slots)
-        if found.argument.kind == "switch":
-            if equals:
-                raise ValueError(f"{found.title} takes no value; found {text!r}. Leave it out to switch it off.")
-        elif not equals:
-            if not left or left[0].startswith("--"):
-                raise ValueError(f"{name} needs a value: {found.spelling}, {found.argument.help}.")
-            text = left.pop(0)
-        yield found, f"{name}={text}" if found.argument.kind == "config" else text
 
 
 def _read(slot: Slot, text: str) -> object:
@@ -346,10 +349,16 @@ def _rows(slot: Slot) -> Iterator[tuple[str, str]]:
     notes = [f"short for --config.{argument.field}"] if argument.kind == "shorthand" else []
     if slot.many and argument.kind == "flag":
         notes.append("may be repeated")
-    if not (slot.required or default is None or default is False or default in ("", ())):
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else f"{default}"
-        notes.append(f"default: {shown}")
+    if argument.show_default and not (slot.required or default is None or default is False or default in ("", ())):
+        notes.append(f"default: {_shown(default)}")
     yield slot.spelling, argument.help + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _shown(default: object) -> str:
+    """A default as a person types it."""
+    if isinstance(default, tuple):
+        return ",".join(map(_shown, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -1,71 +1,67 @@
-"""`surgmotion data check --benchmark=NAME --root=DIR [--protocol=P] [--decode] [--json]`
+"""Looks a data set over: cases, frames and classes of each split, and everything that is wrong.
 
-Looks a data set over: cases, frames and classes of each split, and everything that is wrong. Exit code 2 where
-something is. Without --benchmark, lists the benchmarks; with --benchmark alone, tells the layout on disk.
-
-  --benchmark=NAME   which data set
-  --root=DIR         its folder
-  --protocol=P       which of its splits or folds (default: the first)
-  --decode           also decode every scored frame, mask and depth map
-  --json             one JSON object instead of the table
+Exit code 2 where something is wrong. Without --benchmark, lists the benchmarks; with --benchmark alone, tells the
+layout on disk.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from surgmotion_jax.benchmarks.benchmark import Benchmark
-    from surgmotion_jax.benchmarks.check import Findings
+from surgmotion_jax.benchmarks import catalogue
+from surgmotion_jax.benchmarks.benchmark import Benchmark
+from surgmotion_jax.benchmarks.check import Findings, check
+from surgmotion_jax.commands.command_line import CommandLine, flag, switch
 
 PROBLEMS = 2
 """Exit code where a data set cannot be used as it is."""
 
 
-def main(argv: Sequence[str]) -> int:
-    if {"-h", "--help"} & set(argv):
-        print(__doc__)
-        return 0
-    given = read_request(argv)
-    from surgmotion_jax.benchmarks import catalogue
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
 
-    if given.benchmark is None:
+    benchmark: str | None = flag("NAME", "which data set", default=None)
+    root: str | None = flag("DIR", "its folder, or tfds:FOLDER where one was built", default=None)
+    protocol: str | None = flag("P", "which of its splits or folds (default: the first)", default=None)
+    decode: bool = switch("also decode every scored frame, mask and depth map")
+    json: bool = switch("one JSON object instead of the table")
+
+    def __post_init__(self) -> None:
+        if self.benchmark is None and self.root is not None:
+            raise ValueError("--root without --benchmark; name the data set, see surgmotion data check for the list.")
+
+
+LINE = CommandLine("data check", __doc__, Request)
+
+
+def main(argv: Sequence[str]) -> int:
+    return LINE.run(argv, data_check)
+
+
+def data_check(request: Request) -> int:
+    if request.benchmark is None:
         print("\n".join(listing([catalogue.get(name) for name in catalogue.names()])))
         return 0
-    benchmark = catalogue.get(given.benchmark)
-    if given.root is None:
-        print(f"{benchmark.title}: protocols {', '.join(benchmark.protocols)}\n{benchmark.layout}")
-        for name, members in benchmark.pooled.items():
-            print(f"surgmotion evaluate --protocol={name} pools {', '.join(members)}")
+    benchmark = catalogue.get(request.benchmark)
+    if request.root is None:
+        print("\n".join(layout(benchmark)))
         return 0
-    from surgmotion_jax.benchmarks.check import check
-
-    findings = check(benchmark, Path(given.root).expanduser(), given.protocol, given.decode)
-    print(json.dumps(dataclasses.asdict(findings), indent=2) if given.json else "\n".join(table(findings)))
+    findings = check(benchmark, Path(request.root).expanduser(), request.protocol, request.decode)
+    print(json.dumps(dataclasses.asdict(findings), indent=2) if request.json else "\n".join(table(findings)))
     return PROBLEMS if findings.problems else 0
 
 
-def read_request(argv: Sequence[str]) -> argparse.Namespace:
-    """Reads a command line. Raises ValueError for anything unknown or missing."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    for name in ("--benchmark", "--root", "--protocol"):
-        parser.add_argument(name)
-    parser.add_argument("--decode", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    try:
-        given, unknown = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error}; see surgmotion data check --help.") from None
-    if unknown:
-        raise ValueError(f"unknown argument {unknown[0]!r}; see surgmotion data check --help.")
-    if given.benchmark is None and given.root is not None:
-        raise ValueError("--root without --benchmark; name the data set, see surgmotion data check for the list.")
-    return given
+def layout(benchmark: Benchmark) -> Iterator[str]:
+    """How a benchmark lies on disk, and which of its protocols there are."""
+    yield f"{benchmark.title}: protocols {', '.join(benchmark.protocols)}"
+    yield benchmark.layout
+    for name, members in benchmark.pooled.items():
+        yield f"surgmotion evaluate --protocol={name} pools {', '.join(members)}"
 
 
 def listing(benchmarks: Sequence[Benchmark]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`surgmotion export CHECKPOINT OUT [flags]`: an encoder as one StableHLO program for any number of clips.
+"""Writes an encoder as one StableHLO program for any number of clips.
 
 Writes OUT and OUT.json (shapes, digest, platforms). The program takes uint8 RGB clips [B, frames, size, size, 3] and
 returns tokens [B, t, h, w, D]; load it with `surgmotion_jax.evaluate.encoder.exported.load_exported`, or `jax.export`.
@@ -9,40 +9,52 @@ compared with the direct call before anything is written.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+from surgmotion_jax import storage
+from surgmotion_jax.commands.command_line import CommandLine, comma_list, flag, positional, switch
+from surgmotion_jax.evaluate.encoder.exported import ExportSettings, export_encoder
+from surgmotion_jax.evaluate.encoder.frozen import load_encoder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    checkpoint: str = positional("CHECKPOINT", "workdir, weights, or random:VARIANT[:SEED]")
+    out: str = positional("OUT", "file to write, e.g. encoder.stablehlo")
+    weights: Literal["target", "online"] = flag(
+        "NAME", "the moving average (target) or the online encoder", default="target"
+    )
+    frames: int = flag("T", "frames per clip", default=16, least=1)
+    size: int = flag("P", "rows and columns, pixels", default=256, least=1)
+    dtype: str = flag("NAME", "of the computation: float32 or bfloat16", default="float32")
+    platforms: tuple[str, ...] = flag(
+        "A,B", "where it is to run: cpu, cuda, rocm, tpu", default=("cpu", "cuda", "tpu"), read=comma_list
+    )
+    weights_as_arguments: bool = switch("weights beside the program, not in it")
+
+
+LINE = CommandLine("export", __doc__, Request)
 
 
 def main(argv: Sequence[str]) -> int:
-    form = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser("surgmotion export", description=__doc__, formatter_class=form, allow_abbrev=False)
-    p.add_argument("checkpoint", help="workdir, weights, or random:VARIANT[:SEED]")
-    p.add_argument("out", help="file to write, e.g. encoder.stablehlo")
-    p.add_argument("--weights", default="target", choices=("target", "online"), help="moving average, or online")
-    p.add_argument("--frames", type=int, default=16, help="frames per clip (16)")
-    p.add_argument("--size", type=int, default=256, help="rows and columns, pixels (256)")
-    p.add_argument("--dtype", default="float32", help="of the computation: float32 or bfloat16")
-    p.add_argument("--platforms", default="cpu,cuda,tpu", help="where it is to run (cpu,cuda,tpu)")
-    p.add_argument("--weights-as-arguments", action="store_true", help="weights beside the program, not in it")
-    given = p.parse_args(argv)
-    return run(given)
+    return LINE.run(argv, export)
 
 
-def run(given: argparse.Namespace) -> int:
-    import jax
-
-    from surgmotion_jax import storage
-    from surgmotion_jax.evaluate.encoder.exported import ExportSettings, export_encoder
-    from surgmotion_jax.evaluate.encoder.frozen import load_encoder
-
-    platforms = tuple(given.platforms.split(","))
-    settings = ExportSettings(given.frames, given.size, platforms, given.weights_as_arguments)
-    storage.ensure_writable(storage.as_path(given.out).parent)
-    encoder = load_encoder(given.checkpoint, weights=given.weights, dtype=given.dtype, devices=jax.local_devices()[:1])
-    told = export_encoder(encoder, given.out, settings)
+def export(request: Request) -> int:
+    settings = ExportSettings(request.frames, request.size, request.platforms, request.weights_as_arguments)
+    storage.ensure_writable(storage.as_path(request.out).parent)
+    devices = jax.local_devices()[:1]
+    encoder = load_encoder(request.checkpoint, weights=request.weights, dtype=request.dtype, devices=devices)
+    told = export_encoder(encoder, request.out, settings)
     checked = told["checked"]
     print(f"input   uint8 {told['input']['shape']}")
     print(f"output  float32 {told['output']['shape']}")
     print(f"checked at {checked['batches']} clips: relative error {checked['relative_error']:.2g} to the direct call")
-    print(f"export: {given.out} (weights {told['weights']['where']}; for {', '.join(told['platforms'])})")
+    print(f"export: {request.out} (weights {told['weights']['where']}; for {', '.join(told['platforms'])})")
     return 0

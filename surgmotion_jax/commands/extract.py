@@ -1,4 +1,4 @@
-"""`surgmotion extract VIDEO... --out DIR --checkpoint PATH [flags]`: features of videos from a frozen encoder.
+"""Writes features of videos from a frozen encoder.
 
 Slides a window over each video, encodes it, and writes one file a video (read it with
 `surgmotion_jax.evaluate.features.files.read_features`, or an npz with NumPy) with the features, the time of each and
@@ -10,84 +10,22 @@ Exit code 1: some videos could not be read; they are listed, and the others are 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass
+from typing import Literal, TextIO
 
+from surgmotion_jax.checkpoints.lock import workdir_lock
+from surgmotion_jax.commands.command_line import CommandLine, flag, positional, switch
+from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.data.sources import expand
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, load_encoder
+from surgmotion_jax.evaluate.features.extract import ExtractSettings, Machine, Progress, extract
+from surgmotion_jax.evaluate.features.windows import plan_windows
 from surgmotion_jax.pretrain.monitor.progress import duration
 
-if TYPE_CHECKING:
-    from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
-    from surgmotion_jax.evaluate.features.extract import ExtractSettings, Progress
-
 SOME_UNREADABLE = 1
-
-
-def main(argv: Sequence[str]) -> int:
-    given = read_command_line(argv)
-    from surgmotion_jax.checkpoints.lock import workdir_lock
-    from surgmotion_jax.data.config import SourceConfig
-    from surgmotion_jax.data.sources import expand
-    from surgmotion_jax.evaluate.encoder.frozen import load_encoder
-    from surgmotion_jax.evaluate.features.extract import ExtractSettings, Machine, extract
-    from surgmotion_jax.evaluate.features.windows import plan_windows
-
-    ending = given.moments is not None
-    stride_s = 1 / given.moments if ending else given.stride
-    plan = plan_windows(given.frames, given.fps, stride_s=stride_s, overlap=given.overlap)
-    settings = ExtractSettings(plan, given.size, given.resize, given.pool, given.layers, given.format, ending)
-    machine = Machine(given.batch, given.threads)
-    sources = [SourceConfig(path, folder_fps=given.folder_fps) for path in given.videos]
-    files = [file for source in sources for file in expand("videos", source)]
-    encoder = load_encoder(given.checkpoint, weights=given.weights, dtype=given.dtype, attention=given.attention)
-    print(describe(encoder, settings, len(files)), flush=True)
-    line = ProgressLine(sys.stdout)
-    with workdir_lock(given.out):
-        pca_s = given.pca_seconds if given.pca else 0.0
-        outcome = extract(files, given.out, encoder, settings, machine=machine, pca_s=pca_s, report=line.update)
-    line.end()
-    print(f"{len(outcome.written)} written, {len(outcome.skipped)} finished before, in {given.out}")
-    for fault in outcome.faults:
-        print(f"unreadable: {fault.path}: {fault.reason}", file=sys.stderr)
-    return SOME_UNREADABLE if outcome.faults else 0
-
-
-def read_command_line(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags, checked one by one; what they mean together is checked where it is used."""
-    form = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser("surgmotion extract", description=__doc__, formatter_class=form, allow_abbrev=False)
-    p.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder, frame folder, glob or CSV")
-    p.add_argument("--out", required=True, metavar="DIR", help="folder for the features")
-    p.add_argument("--checkpoint", required=True, metavar="PATH", help="workdir, weights, or random:VARIANT[:SEED]")
-    p.add_argument("--weights", default="target", choices=("target", "online"), help="moving average, or online")
-    p.add_argument("--frames", type=int, default=16, help="frames per window (16)")
-    p.add_argument("--fps", type=float, default=4.0, help="frames per second within a window (4)")
-    p.add_argument("--stride", type=float, metavar="S", help="seconds between window starts (a window's length)")
-    p.add_argument("--overlap", type=float, metavar="F", help="or: fraction of a window that the next shares")
-    p.add_argument("--moments", type=float, metavar="R", help="or: windows that end R times a second, for evaluate")
-    p.add_argument("--size", type=int, default=256, help="side of the square that the encoder sees, pixels (256)")
-    p.add_argument("--resize", default="letterbox", help="letterbox (all of it, black bars), squash, center_crop")
-    p.add_argument("--pool", default="mean", help="mean (a vector a window), time (a vector a step), none (all tokens)")
-    p.add_argument("--layers", type=layer_numbers, default=(), metavar="5,11", help="blocks to keep too, from 0")
-    p.add_argument("--format", default="npz", help="npz, or array_record (a record a window; for long videos)")
-    p.add_argument("--batch", type=int, default=8, help="windows encoded at a time (8)")
-    p.add_argument("--threads", type=int, default=2, help="decoding threads (2)")
-    p.add_argument("--dtype", default="float32", help="of the computation: float32 or bfloat16")
-    p.add_argument("--attention", default="xla", help="xla, cudnn (NVIDIA GPUs), splash (TPUs)")
-    p.add_argument("--folder-fps", type=float, default=1.0, help="frames per second of frame folders (1)")
-    p.add_argument("--pca", action="store_true", help="also a video of frames beside features as colours")
-    p.add_argument("--pca-seconds", type=float, default=60.0, metavar="S", help="of each video; held in memory (60)")
-    given = p.parse_args(argv)
-    if not given.pca_seconds > 0:
-        raise ValueError(f"--pca-seconds is {given.pca_seconds:g}; it must be above 0")
-    if given.moments is not None:
-        if not 0 < given.moments < float("inf"):
-            raise ValueError(f"--moments is {given.moments:g}; it must be a finite number above 0, such as 1")
-        if given.stride is not None or given.overlap is not None:
-            raise ValueError("--moments says when windows end; --stride and --overlap say when they start: leave these")
-    return given
 
 
 def layer_numbers(text: str) -> tuple[int, ...]:
@@ -95,7 +33,77 @@ def layer_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(sorted(int(part) for part in text.split(",")))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of block numbers such as 5,11") from None
+        raise ValueError("it must be a list of block numbers such as 5,11") from None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    videos: tuple[str, ...] = positional("VIDEO", "file, folder, frame folder, glob or CSV")
+    out: str = flag("DIR", "folder for the features")
+    checkpoint: str = flag("PATH", "workdir, weights, or random:VARIANT[:SEED]")
+    weights: Literal["target", "online"] = flag(
+        "NAME", "the moving average (target) or the online encoder", default="target"
+    )
+    frames: int = flag("T", "frames per window", default=16)
+    fps: float = flag("F", "frames per second within a window", default=4.0)
+    stride: float | None = flag("S", "seconds between window starts (default: a window's length)", default=None)
+    overlap: float | None = flag("F", "or: fraction of a window that the next shares", default=None)
+    moments: float | None = flag(
+        "R", "or: windows that end R times a second, for surgmotion evaluate", default=None, above=0
+    )
+    size: int = flag("P", "side of the square that the encoder sees, pixels", default=256)
+    resize: str = flag("HOW", "letterbox (all of it, black bars), squash, center_crop", default="letterbox")
+    pool: str = flag("HOW", "mean (a vector a window), time (a vector a step), none (all tokens)", default="mean")
+    layers: tuple[int, ...] = flag("5,11", "blocks to keep too, from 0", default=(), read=layer_numbers)
+    format: str = flag("NAME", "npz, or array_record (a record a window; for long videos)", default="npz")
+    batch: int = flag("N", "windows encoded at a time", default=8)
+    threads: int = flag("N", "decoding threads", default=2)
+    dtype: str = flag("NAME", "of the computation: float32 or bfloat16", default="float32")
+    attention: str = flag("NAME", "xla, cudnn (NVIDIA GPUs), splash (TPUs)", default="xla")
+    folder_fps: float = flag("F", "frames per second of frame folders", default=1.0)
+    pca: bool = switch("also a video of frames beside features as colours")
+    pca_seconds: float = flag("S", "of each video in that picture; held in memory", default=60.0, above=0)
+
+    def __post_init__(self) -> None:
+        if self.moments is not None and (self.stride is not None or self.overlap is not None):
+            raise ValueError("--moments says when windows end; --stride and --overlap say when they start: leave these")
+
+
+LINE = CommandLine("extract", __doc__, Request)
+
+
+def main(argv: Sequence[str]) -> int:
+    return LINE.run(argv, extract_features)
+
+
+def extract_features(request: Request) -> int:
+    settings = settings_of(request)
+    machine = Machine(request.batch, request.threads)
+    sources = [SourceConfig(path, folder_fps=request.folder_fps) for path in request.videos]
+    files = [file for source in sources for file in expand("videos", source)]
+    encoder = load_encoder(
+        request.checkpoint, weights=request.weights, dtype=request.dtype, attention=request.attention
+    )
+    print(describe(encoder, settings, len(files)), flush=True)
+    line = ProgressLine(sys.stdout)
+    with workdir_lock(request.out):
+        pca_s = request.pca_seconds if request.pca else 0.0
+        outcome = extract(files, request.out, encoder, settings, machine=machine, pca_s=pca_s, report=line.update)
+    line.end()
+    print(f"{len(outcome.written)} written, {len(outcome.skipped)} finished before, in {request.out}")
+    for fault in outcome.faults:
+        print(f"unreadable: {fault.path}: {fault.reason}", file=sys.stderr)
+    return SOME_UNREADABLE if outcome.faults else 0
+
+
+def settings_of(request: Request) -> ExtractSettings:
+    """What decides the features."""
+    ending = request.moments is not None
+    stride_s = 1 / request.moments if request.moments is not None else request.stride
+    plan = plan_windows(request.frames, request.fps, stride_s=stride_s, overlap=request.overlap)
+    return ExtractSettings(plan, request.size, request.resize, request.pool, request.layers, request.format, ending)
 
 
 def describe(encoder: FrozenEncoder, settings: ExtractSettings, videos: int) -> str:

@@ -1,17 +1,29 @@
-"""`surgmotion report WORKDIR [--out FILE]`: one self-contained HTML page about a pretraining run."""
+"""Writes one self-contained HTML page about a pretraining run."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from surgmotion_jax.commands.command_line import CommandLine, flag, positional
+from surgmotion_jax.report.build import build_report
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    workdir: str = positional("WORKDIR", "folder of a pretraining run")
+    out: str | None = flag("FILE", "file to write (default: WORKDIR/report.html)", default=None)
+
+
+LINE = CommandLine("report", __doc__, Request)
 
 
 def main(argv: Sequence[str]) -> int:
-    from surgmotion_jax.report.build import build_report
+    return LINE.run(argv, report)
 
-    parser = argparse.ArgumentParser(prog="surgmotion report", description=__doc__)
-    parser.add_argument("workdir", help="folder of a pretraining run")
-    parser.add_argument("--out", help="file to write (default: WORKDIR/report.html)")
-    given = parser.parse_args(argv)
-    print(f"report: {build_report(given.workdir, given.out)}")
+
+def report(request: Request) -> int:
+    print(f"report: {build_report(request.workdir, request.out)}")
     return 0

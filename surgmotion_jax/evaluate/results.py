@@ -97,8 +97,8 @@ def write_predictions(
     names = list(tables[0])
     writer.writerow([*KEYS, *names])
     for case, times_N, table in zip(cases, times, tables, strict=True):
-        for row, time in enumerate(times_N.tolist()):
-            writer.writerow([case, repr(time), *(_text(table[name][row]) for name in names)])
+        for row, moment in enumerate(times_N.tolist()):
+            writer.writerow([case, repr(moment), *(_text(table[name][row]) for name in names)])
     data = out.getvalue().encode()
     storage.write_bytes_atomic(storage.as_path(workdir) / PREDICTIONS_FILE, data)
     return hashlib.sha256(data).hexdigest()

@@ -19,8 +19,8 @@ from surgmotion_jax.evaluate.folds import evaluate_protocol
 from surgmotion_jax.evaluate.results import RUN_FILE
 from surgmotion_jax.evaluate.run import Say
 from surgmotion_jax.evaluate.source import Source
+from surgmotion_jax.pages.evaluation import write_page
 from surgmotion_jax.runs.configuration import Named, read_config
-from surgmotion_jax.runs.evaluation_page import write_page
 
 Results: TypeAlias = Mapping[str, Any]
 """The content of `results.json`."""
@@ -59,6 +59,7 @@ def evaluate(
     """
     read = read_config(EvaluateConfig, config, overrides or {})
     source = open_source(os.fspath(checkpoint), os.fspath(features), weights, dtype, attention)
+    say(describe(read, source))
     command = ("surgmotion_jax.evaluate(...)",)
     return evaluate_source(read, source, root, workdir, probe=os.fspath(probe), command=command, say=say)
 
@@ -89,7 +90,6 @@ def evaluate_source(
     """Evaluates features of a source that is open. Holds the workdir meanwhile, and writes its page and `run.json`."""
     started = time.time()
     with workdir_lock(workdir):
-        say(describe(config, source))
         results = evaluate_protocol(config, source, os.fspath(root), workdir, probe=probe, say=say)
         write_run(workdir, command, os.fspath(root), started)
         write_page(workdir)

@@ -47,7 +47,7 @@ class SetConfig:
     def __post_init__(self) -> None:
         for name, value in (("height", self.height), ("width", self.width)):
             if value % 2:
-                raise ValueError(f"set.{name} is {value}; it must be even, since H.264 stores colour for 2 x 2 pixels")
+                raise ValueError(f"{name} is {value} pixels; it must be even, as H.264 stores colour for 2 x 2 pixels")
 
 
 @dataclass(frozen=True)

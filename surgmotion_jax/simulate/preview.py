@@ -1,18 +1,55 @@
-"""Pictures for people: frames with their truth drawn beside and over them."""
+"""Pictures for people: frames with their truth drawn beside and over them, and a sheet of a whole data set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from surgmotion_jax.simulate.case import Frame
+from surgmotion_jax import storage
+from surgmotion_jax.simulate.case import Frame, triplet_ids
+from surgmotion_jax.simulate.layouts.layout import SimulatedCase
+from surgmotion_jax.simulate.render import build_scene, render
+
+PREVIEW_FRAMES = 5
 
 _OUTLINES = ((64, 224, 255), (255, 224, 64), (255, 96, 224), (128, 255, 96))  # by slot
 _LESION = (96, 255, 128)
 _DEPTH = np.array([(253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84)], np.float32)
 _CAPTION_ROWS = 16  # height of one line of text
+
+
+def write_preview(cases: Sequence[SimulatedCase], path: Path) -> None:
+    """A JPEG of a few frames with their labels and truth drawn on: of the first case, or one each of the first cases
+    where whole cases are labelled."""
+    if cases[0].plan.label is None:
+        frames = cases[0].script.frames
+        shown = [(cases[0], (2 * n + 1) * frames // (2 * PREVIEW_FRAMES)) for n in range(min(PREVIEW_FRAMES, frames))]
+    else:
+        shown = [(case, case.script.frames // 2) for case in cases[:PREVIEW_FRAMES]]
+    file = io.BytesIO()
+    sheet = contact_sheet(list(draw_frames(shown)), [caption(case, number) for case, number in shown])
+    Image.fromarray(sheet).save(file, "JPEG", quality=85)
+    storage.write_bytes_atomic(path, file.getvalue())
+
+
+def draw_frames(shown: Sequence[tuple[SimulatedCase, int]]) -> Iterator[Frame]:
+    """Single frames of cases; those of one case share its scene."""
+    scene = None
+    for case, number in shown:
+        if scene is None or scene.script is not case.script:
+            scene = build_scene(case.script)
+        yield from render(case.script, number, number + 1, scene=scene)
+
+
+def caption(case: SimulatedCase, frame: int) -> str:
+    """What the labels say of one frame."""
+    label = "" if case.plan.label is None else f", label {case.plan.label}"
+    triplets = ", ".join(map(str, triplet_ids(case.script, frame))) or "none"
+    return f"{case.id}{label} at {frame / case.fps:.1f} s\nphase {case.script.phase_T[frame]}, triplets {triplets}"
 
 
 def contact_sheet(frames: Sequence[Frame], captions: Sequence[str]) -> np.ndarray:

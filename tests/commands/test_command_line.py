@@ -84,7 +84,7 @@ def test_a_command_line_becomes_a_request(argv, changed):
     [
         ([], r"^RECIPE is missing; give RECIPE, what to bake; see surgmotion bake --help\.$"),
         (["rye"], r"^--out is missing; give --out=DIR, a new folder; see surgmotion bake --help\.$"),
-        (["rye", "--out"], r"^--out needs a value: --out=DIR, a new folder\.$"),
+        (["rye", "--out"], r"^--out needs a value: --out=DIR, a new folder; see surgmotion bake --help\.$"),
         (["rye", "--out", "--dry-run"], r"^--out needs a value"),
         (["rye", "--uot=d"], r"^unknown argument '--uot=d'; see surgmotion bake --help\. Did you mean '--out'\?$"),
         (["rye", "--zzz"], r"^unknown argument '--zzz'; see surgmotion bake --help\.$"),

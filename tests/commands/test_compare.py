@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from surgmotion_jax.commands.compare import main, read_columns, seeds_of
+from surgmotion_jax.commands.compare import main
+from surgmotion_jax.evaluate.compare.columns import read_columns, seeds_of
 from surgmotion_jax.evaluate.compare.comparison import compare
 from surgmotion_jax.evaluate.config import ReportConfig
 from surgmotion_jax.evaluate.results import scored_json, write_predictions, write_results
@@ -55,7 +56,7 @@ def cell(comparison, metric, convention, column):
 
 def test_a_better_run_differs_and_an_equal_one_does_not(tmp_path):
     runs = [finished(tmp_path / name, wrong) for name, wrong in (("base", 4), ("same", 4), ("better", 20))]
-    (found,) = compare(read_columns(runs, None))
+    (found,) = compare(read_columns(runs))
     assert found.names == ("base", "same", "better")
     same, better = (cell(found, "f1", F1, column) for column in (1, 2))
     assert (same.difference.value, same.mark) == (0, "")
@@ -86,18 +87,18 @@ def test_every_format_has_every_number(tmp_path, capsys):
 
 def test_benchmarks_and_protocols_have_tables_of_their_own(tmp_path):
     runs = [finished(tmp_path / name, 4, protocol=p) for name, p in (("a", "x"), ("b", "y"), ("c", "x"))]
-    found = compare(read_columns(runs, None))
+    found = compare(read_columns(runs))
     assert [comparison.names for comparison in found] == [("a", "c"), ("b",)]
 
 
 def test_runs_of_other_cases_or_recipes_say_so(tmp_path):
     runs = [finished(tmp_path / "a", 4), finished(tmp_path / "b", 4, cases=9, recipe="released")]
-    (found,) = compare(read_columns(runs, None))
+    (found,) = compare(read_columns(runs))
     assert "9 cases compared" in found.title
     assert "a has 3 cases that others lack; differences leave them out" in found.notes
     assert "b has recipe released, a ours" in found.notes
     single = [finished(tmp_path / "c", 4), finished(tmp_path / "d", 5, cases=1)]
-    (found,) = compare(read_columns(single, None))
+    (found,) = compare(read_columns(single))
     assert "fewer than two cases in common: no significance can be computed" in found.notes
     assert cell(found, "f1", F1, 1).mark == ""
 
@@ -119,8 +120,8 @@ def test_seeds_of_another_architecture_are_refused(tmp_path):
         config = {"architecture": {"encoder": {"depth": depth}}}
         (tmp_path / workdir / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="(?s)joined as seeds .*  architecture.encoder.depth: 12 and 24\nJoin"):
-        read_columns([f"{runs[0]},{runs[1]}", runs[2]], None)
-    assert [len(column.runs) for column in read_columns([f"{runs[0]},{runs[2]}", runs[1]], None)] == [2, 1]
+        read_columns([f"{runs[0]},{runs[1]}", runs[2]])
+    assert [len(column.runs) for column in read_columns([f"{runs[0]},{runs[2]}", runs[1]])] == [2, 1]
 
 
 def test_a_number_that_one_column_lacks_is_a_dash_in_every_format(tmp_path, capsys):
@@ -231,7 +232,7 @@ def test_a_path_with_a_comma_is_one_workdir(tmp_path):
     whole = finished(tmp_path / "lr=1,wd=2", 4)
     assert seeds_of(whole) == [whole]
     assert seeds_of("lr=1,wd=2") == ["lr=1", "wd=2"]
-    (found,) = compare(read_columns([whole, finished(tmp_path / "b", 4)], None))
+    (found,) = compare(read_columns([whole, finished(tmp_path / "b", 4)]))
     assert found.names == ("lr=1,wd=2", "b")
 
 
@@ -248,10 +249,10 @@ def test_default_names(tmp_path, monkeypatch, groups, names):
     monkeypatch.chdir(tmp_path)
     for number, workdir in enumerate(",".join(groups).split(",")):
         finished(tmp_path / workdir, 4, cases=2, seed=number)
-    assert [column.name for column in read_columns(groups, None)] == names
+    assert [column.name for column in read_columns(groups)] == names
 
 
 def test_columns_of_two_tables_may_have_one_name(tmp_path):
     names = ("m2cai16", "autolaparo")
     runs = [finished(tmp_path / name / method, 4, benchmark=name, cases=2) for name in names for method in "ab"]
-    assert [column.name for column in read_columns(runs, None)] == ["a", "b", "a", "b"]
+    assert [column.name for column in read_columns(runs)] == ["a", "b", "a", "b"]

@@ -59,7 +59,7 @@ def test_the_printed_location_is_the_data_set(hamlyn: Path, tmp_path: Path, caps
         (["--benchmark=hamlyn", "--root=x", "--out=y", "--fps=-1"], r"fps is -1"),
         (["--benchmark=hamlyn", "--root=x", "--out=y", "--quality=101"], r"quality is 101"),
         (["--benchmark=hamlyn", "--root=x", "--out=y", "--size=0"], r"--size is 0"),
-        (["--benchmark=hamlyn", "--root=x", "--out=y", "--fps=fast"], r"invalid float value: 'fast'"),
+        (["--benchmark=hamlyn", "--root=x", "--out=y", "--fps=fast"], r"--fps is 'fast'; it must be a number"),
         (["--rot=x"], r"unknown argument '--rot=x'; see surgmotion data build --help"),
     ],
 )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from surgmotion_jax import storage
 from surgmotion_jax.__main__ import main
 from surgmotion_jax.commands import data_preview
+from surgmotion_jax.commands.configs import pretrain_config
 from surgmotion_jax.data import ClipDataset
+from surgmotion_jax.pages.clip_drawings import TOP_COLOUR
+from surgmotion_jax.pages.clips import Shown, describe, training_clips
 
 SIZE = 160
 SMALL = (
@@ -44,12 +50,11 @@ def endoscopy(tmp_path_factory):
 
 
 @pytest.fixture
-def clips(endoscopy, tmp_path):
+def clips(endoscopy):
     """The clips that a preview with these flags shows."""
 
     def shown(count, *flags):
-        arguments = [*SMALL, f"--data={endoscopy}", f"--out={tmp_path / 'preview.png'}", *flags]
-        return list(data_preview.training_clips(data_preview.read_request(arguments).config, count))
+        return list(training_clips(pretrain_config([*SMALL, *flags], str(endoscopy)), count))
 
     return shown
 
@@ -79,7 +84,7 @@ def test_no_top_tube_touches_the_border(clips):
 
 def test_the_clips_are_those_of_the_run_in_its_order(clips, endoscopy):
     shown = clips(6, "--config.mask.ratios=(0.5,0.9)")
-    config = data_preview.read_request([*SMALL, f"--data={endoscopy}", "--out=preview.png"]).config
+    config = pretrain_config(SMALL, str(endoscopy))
     dataset = ClipDataset(config.data, config.seed)
     assert [clip.origin for clip in shown] == [dataset.clip(i).origin for i in range(6)]
     assert [clip.program for clip in shown[:4]] == [shown[0].program] * 4, "a step has one mask program"
@@ -102,7 +107,7 @@ def test_a_picture_and_a_line_for_each_clip(endoscopy, tmp_path, capsys):
         assert out.read_bytes().startswith(b"\x89PNG\r\n")
         picture = np.asarray(Image.open(out))
         heights.append(len(picture))
-        assert (picture == data_preview.TOP_COLOUR).all(-1).sum() > 1000 * count
+        assert (picture == TOP_COLOUR).all(-1).sum() > 1000 * count
     assert heights[1] > 2 * heights[0]
 
 
@@ -120,14 +125,14 @@ def test_scores_are_listed_highest_first_and_repeated_frames_counted():
     score = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     inside = np.ones((2, 3), bool)
     frames, valid = np.zeros((4, 32, 48, 3), np.uint8), np.array([True, True, False, False])
-    shown = data_preview.Shown("a/b@0.000", "tube 0.9", frames, valid, inside, score, top, top)
-    line = data_preview.describe(1, shown)
+    shown = Shown("a/b@0.000", "tube 0.9", frames, valid, inside, score, top, top)
+    line = describe(1, shown)
     assert "2 repeated frames" in line
     assert line.endswith("top tubes (time, row, column) score: (1, 1, 2) 11.000, (0, 0, 1) 1.000")
     column = shown._replace(valid_T=~np.zeros(4, bool), score_uxghxgw=score[:1], top_uxghxgw=top[:1])
-    assert data_preview.describe(1, column).endswith("top tubes (row, column) score: (0, 1) 1.000")
-    assert "repeated" not in data_preview.describe(1, column)
-    assert data_preview.describe(1, column._replace(top_uxghxgw=top[:1] & False)).endswith("score: none")
+    assert describe(1, column).endswith("top tubes (row, column) score: (0, 1) 1.000")
+    assert "repeated" not in describe(1, column)
+    assert describe(1, column._replace(top_uxghxgw=top[:1] & False)).endswith("score: none")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_scores_are_listed_highest_first_and_repeated_frames_counted():
             r"--out is 'preview\.jpg'; it must name the picture to write, e\.g\. --out=preview\.png",
         ),
         (["--clips=0"], r"--clips is 0; it must be at least 1"),
-        (["--clips=many"], r"--clips: invalid int value: 'many'; see surgmotion data preview --help"),
+        (["--clips=many"], r"--clips is 'many'; it must be a whole number"),
         (["--clip=2"], r"unknown argument '--clip=2'"),
         (["--config.mask.ratios=(0.999,)"], r"mask\.ratios: a share of 0\.999 of 49 tubes"),
         (["--config.saliency.knd=none"], r"knd"),
@@ -155,10 +160,22 @@ def test_bad_input_is_refused_and_nothing_written(endoscopy, tmp_path, flags, me
 
 
 def test_missing_arguments_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"--out is None; it must name the picture"):
-        data_preview.read_request(["--data=x"])
+    with pytest.raises(ValueError, match=r"--out is missing; give --out=FILE\.png, the picture"):
+        data_preview.main(["--data=x"])
     with pytest.raises(ValueError, match=r"the config names no videos; give --data=PATH"):
-        data_preview.read_request([f"--out={tmp_path / 'p.png'}"])
+        data_preview.main([f"--out={tmp_path / 'p.png'}"])
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="cannot be written"):
-        data_preview.read_request(["--data=x", f"--out={tmp_path / 'file' / 'p.png'}"])
+        data_preview.main(["--data=x", f"--out={tmp_path / 'file' / 'p.png'}"])
+
+
+def test_a_full_disk_is_one_line(endoscopy, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "p.png"
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(storage, "write_bytes_atomic", full)
+    assert main(["data", "preview", *SMALL, f"--data={endoscopy}", f"--out={out}", "--clips=1"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == f"surgmotion: {out}: No space left on device; make room, then repeat the command"

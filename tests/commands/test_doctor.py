@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from surgmotion_jax.__main__ import main
 from surgmotion_jax.commands import doctor
+from surgmotion_jax.doctor import machine
 from tests.commands.conftest import SMALL, write_video
 
 
@@ -106,7 +108,7 @@ def test_videos_too_short_for_a_clip_are_listed(examine, videos, tmp_path):
     ("flags", "message"),
     [
         (("--config.model.variant=vit_larg",), "config: model.variant is 'vit_larg'"),
-        (("--config.optim.lrr=1",), "config: .*there is no field .*lrr"),
+        (("--config.optim.lrr=1",), "config: .*has no field 'lrr'.*Did you mean 'lr'"),
         (("--config.parallel.data=3",), "config: parallel.data=3"),
         (("--config.optim.batch=12",), "config: optim.batch 12 is not divisible by 8"),
         (("--config.model.attention=splash",), "config: .*needs a TPU"),
@@ -150,12 +152,13 @@ def test_a_config_and_data_may_both_be_broken(examine):
 
 
 def test_a_missing_package_is_a_problem_and_a_missing_extra_only_if_asked_for(examine, monkeypatch):
-    monkeypatch.setattr(doctor, "version", lambda name: None if name == "grain" else "1.0")
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine, "version", lambda name: None if name == "grain" else "1.0")
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     code, lines = examine(*SMALL)
     assert code == 1
     assert problems(lines) == ["PROBLEM package grain is not installed; pip install grain"]
-    assert "pip install 'surgmotion-jax[torch]'" in labelled(lines, "torch")[0]
+    assert "pip install -e '" in labelled(lines, "torch")[0], "this is a checkout, and no registry is asked for it"
+    assert labelled(lines, "torch")[0].endswith("[torch]')")
     _, lines = examine(*SMALL, "--config.run.tensorboard=on")
     assert "PROBLEM run.tensorboard is 'on' but tensorboardX is not installed" in problems(lines)[1]
 
@@ -182,7 +185,7 @@ def test_a_cache_that_cannot_be_written_is_no_problem(examine, tmp_path):
     [
         (["--dta=x"], r"unknown argument '--dta=x'; see surgmotion doctor --help"),
         (["--dat=x"], r"unknown argument '--dat=x'"),
-        (["--data"], r"--data.*; see surgmotion doctor --help"),
+        (["--data"], r"--data needs a value: --data=PATH, "),
         (["--config.steps=1"], r"--config\.steps=1 overrides a field, but there is no --config=FILE"),
     ],
 )
@@ -194,4 +197,41 @@ def test_a_command_line_that_cannot_be_read_is_refused(argv, message):
 def test_help_names_the_configs(examine):
     code, lines = examine("--help")
     assert code == 0
-    assert "pretrain/tiny" in lines[-1]
+    assert any(line.startswith("shipped configs:") and "pretrain/tiny" in line for line in lines)
+
+
+def test_an_extra_is_installed_by_its_packages_where_there_is_no_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "a" / "b" / "machine.py"))
+    assert machine.install(machine.EXTRAS["torch"]) == "pip install torch transformers safetensors"
+
+
+def write_to_stderr_as_a_library_does() -> None:
+    os.write(2, b"E0000 no TPU\n" * 50)
+
+
+def test_a_library_for_tpus_without_a_tpu_is_one_line(monkeypatch, capfd):
+    devices = jax.local_devices
+    monkeypatch.setattr(machine, "version", lambda name: "0.1")
+    monkeypatch.setattr(jax, "local_devices", lambda: write_to_stderr_as_a_library_does() or devices())
+    assert doctor.main([]) == 0
+    told = capfd.readouterr()
+    assert "no TPU" not in told.err
+    assert "0.1, but no TPU was found: runs use cpu" in told.out
+
+
+def test_what_other_libraries_say_while_devices_start_is_not_lost(monkeypatch, capfd):
+    devices = jax.local_devices
+    monkeypatch.setattr(machine, "version", lambda name: None if name == "libtpu" else "0.1")
+    monkeypatch.setattr(jax, "local_devices", lambda: write_to_stderr_as_a_library_does() or devices())
+    assert doctor.main([]) == 0
+    assert capfd.readouterr().err.count("no TPU") == 50
+
+    def fail() -> None:
+        write_to_stderr_as_a_library_does()
+        raise RuntimeError("no device at all")
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    assert doctor.main([]) == 1
+    told = capfd.readouterr()
+    assert told.err.count("no TPU") == 50
+    assert "PROBLEM devices: no device at all" in told.out

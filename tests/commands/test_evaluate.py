@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands import evaluate
+from surgmotion_jax.commands.configs import evaluate_config
 from surgmotion_jax.evaluate.run import evaluate as run_evaluation
 from surgmotion_jax.evaluate.source import Source
-from surgmotion_jax.runs.evaluation_drawings import precision_recall
-from surgmotion_jax.runs.evaluation_page import write_page
+from surgmotion_jax.pages.evaluation import write_page
+from surgmotion_jax.pages.evaluation_drawings import precision_recall
 from tests.benchmarks.simulated import make
 from tests.evaluate.encoders import small_encoder
 from tests.evaluate.evaluations import SMALL, changed, cholec80
@@ -83,8 +84,8 @@ def test_each_family_has_a_page_of_its_own(tmp_path, name, head, titles):
     [
         (["--root=x", "--workdir=w"], "give either --checkpoint=PATH or --features=DIR"),
         (["--root=x", "--workdir=w", "--checkpoint=a", "--features=b"], "give either --checkpoint=PATH or --features"),
-        (["--workdir=w", "--checkpoint=a"], "no --root given"),
-        (["--root=x", "--checkpoint=a"], "no --workdir given"),
+        (["--workdir=w", "--checkpoint=a"], "--root is missing"),
+        (["--root=x", "--checkpoint=a"], "--workdir is missing"),
         (["--root=x", "--workdir=w", "--checkpoint=a", "--epochs=2"], "unknown argument '--epochs=2'"),
         (["--root=x", "--workdir=w", "--checkpoint=a", "--recipe=mine"], "data.recipe is 'mine'"),
         (["--root=x", "--workdir=w", "--checkpoint=a", "--head=mlp"], "probe.head is 'mlp'"),
@@ -93,7 +94,7 @@ def test_each_family_has_a_page_of_its_own(tmp_path, name, head, titles):
 )
 def test_flags_that_do_not_fit_are_refused(flags, match):
     with pytest.raises(ValueError, match=match):
-        evaluate.read_command_line(["--config=evaluate/cholec80", *flags])
+        evaluate_config(evaluate.LINE.parse(["--config=evaluate/cholec80", *flags]).config)
 
 
 def test_a_root_of_another_benchmark_and_an_unknown_protocol_are_refused(root, tmp_path):
@@ -106,7 +107,7 @@ def test_a_root_of_another_benchmark_and_an_unknown_protocol_are_refused(root, t
 
 def test_short_flags_are_fields_of_the_config():
     flags = ["--root=x", "--workdir=w", "--checkpoint=a", "--head=knn", "--cache=pooled", "--fraction=0.25"]
-    config, _ = evaluate.read_command_line(["--config=evaluate/cholec80", *flags, "--recipe=released"])
+    config = evaluate_config(evaluate.LINE.parse(["--config=evaluate/cholec80", *flags, "--recipe=released"]).config)
     assert (config.probe.head, config.cache.kind, config.data.fraction) == ("knn", "pooled", 0.25)
     assert config.data.recipe == "released"
 
@@ -114,7 +115,18 @@ def test_short_flags_are_fields_of_the_config():
 def test_help_says_every_flag(capsys):
     assert evaluate.main(["--help"]) == 0
     told = capsys.readouterr().out
-    for flag in (*evaluate.SHORT, "checkpoint", "features", "root", "workdir", "probe"):
+    for flag in (
+        "head",
+        "fraction",
+        "protocol",
+        "recipe",
+        "cache",
+        "checkpoint",
+        "features",
+        "root",
+        "workdir",
+        "probe",
+    ):
         assert f"--{flag}=" in told
     assert "evaluate/cholec80" in told
 

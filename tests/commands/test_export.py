@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.commands import export as command
-from surgmotion_jax.evaluate.encoder import exported, frozen
+from surgmotion_jax.evaluate.encoder import exported
 from surgmotion_jax.evaluate.encoder.exported import ExportSettings, export_encoder, load_exported
 from tests.evaluate.encoders import small_encoder
 
@@ -28,7 +28,7 @@ def video_BxTxHxWx3():
 
 def test_the_command_writes_a_program_that_jax_alone_can_run(tmp_path, capsys, encoder, video_BxTxHxWx3, monkeypatch):
     asked = []
-    monkeypatch.setattr(frozen, "load_encoder", lambda *names, **settings: asked.append((names, settings)) or encoder)
+    monkeypatch.setattr(command, "load_encoder", lambda *names, **settings: asked.append((names, settings)) or encoder)
     path = tmp_path / "encoder.stablehlo"
     flags = ["--size=16", "--frames=4", "--platforms=cpu,cuda,tpu", "--weights=online", "--dtype=bfloat16"]
     assert command.main(["runs/tiny", str(path), *flags]) == 0

@@ -41,7 +41,7 @@ def test_help_names_the_layouts(capsys):
         (["--layout=cholec8", "--out=x"], "unknown layout 'cholec8'.*Did you mean 'cholec80'"),
         (["--layout=cholec80", "--out=x", "--size=big"], "--size is 'big'; write pixels"),
         (["--layout=cholec80", "--out=x", "--size=63"], "must be even"),
-        (["--layout=cholec80", "--out=x", "--cases=two"], "invalid int value"),
+        (["--layout=cholec80", "--out=x", "--cases=two"], "--cases is 'two'; it must be a whole number"),
         (["--layout=cholec80", "--out=x", "--case=2"], "unknown argument '--case=2'"),
         (["--layout=cholec80", "--out=x", "--cases=2"], "--cases is 2; this data set has 80 cases in 3 splits"),
         (["--layout=cholec80", "--out=x", "--nuisance=2"], "nuisance"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from surgmotion_jax.benchmarks.benchmark import Case, VideoFrames
 from surgmotion_jax.benchmarks.windows import window_times
-from surgmotion_jax.commands.extract import read_command_line
+from surgmotion_jax.commands.extract import LINE
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.sources import VideoFile, expand
@@ -128,7 +128,7 @@ def test_windows_that_end_at_moments_repeat_the_first_frame_and_say_so(videos, t
 )
 def test_moments_that_do_not_fit_are_refused(flags, match):
     with pytest.raises(ValueError, match=match):
-        read_command_line(["video.mp4", "--out=features", "--checkpoint=random:vit_nano", *flags])
+        LINE.parse(["video.mp4", "--out=features", "--checkpoint=random:vit_nano", *flags])
 
 
 def test_metadata_say_how_the_features_were_made(done, encoder):

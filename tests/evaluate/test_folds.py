@@ -18,7 +18,7 @@ from surgmotion_jax.evaluate.folds import evaluate_protocol
 from surgmotion_jax.evaluate.results import ONE_CASE, read_predictions
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
-from surgmotion_jax.runs.evaluation_page import results_section
+from surgmotion_jax.pages.evaluation import results_section
 from tests.benchmarks.simulated import make
 from tests.evaluate.encoders import small_encoder
 from tests.evaluate.evaluations import SMALL, changed, read

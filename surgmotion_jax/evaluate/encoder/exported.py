@@ -49,6 +49,11 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         for platform in self.platforms:
+            if platform == "gpu":
+                raise ValueError(
+                    f"platforms is 'gpu'; it must be one of {', '.join(PLATFORMS)}: cuda for NVIDIA's GPUs, rocm for "
+                    "AMD's."
+                )
             one_of("platforms", platform, PLATFORMS)
         if not self.platforms:
             raise ValueError(f"platforms is empty; give one or more of {', '.join(PLATFORMS)}")

@@ -17,8 +17,8 @@ from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.task import Table, Task
 from surgmotion_jax.evaluate.tasks.triplet import TripletTask
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask, class_ids
+from surgmotion_jax.pages import evaluation_drawings as drawings
 from surgmotion_jax.report.html import Section, escape, folded, page, pairs_table, plain, sentence
-from surgmotion_jax.runs import evaluation_drawings as drawings
 
 REPORT_FILE = "report.html"
 CASE_MEASURES = 6  # columns of the table of cases

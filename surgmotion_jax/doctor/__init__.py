@@ -1,0 +1,1 @@
+"""What a run would find on a machine: probes that train and compile nothing."""
