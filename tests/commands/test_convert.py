@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.checkpoints.errors import CheckpointMismatch
+from surgmotion_jax.checkpoints.foreign import convert as conversion
 from surgmotion_jax.checkpoints.foreign.safetensors_file import read_safetensors, write_safetensors
 from surgmotion_jax.checkpoints.own_weights import open_own
 from surgmotion_jax.checkpoints.subtree import load_subtree
@@ -233,7 +234,14 @@ def not_there(tmp_path):
     return tmp_path / "s.pt", "no such file"
 
 
-@pytest.mark.parametrize("make", [damaged, strangers, integers, other_config, not_there])
+def not_finite(tmp_path):
+    weights = fw.facebook_encoder()
+    weights["blocks.1.norm2.bias"] = np.full_like(weights["blocks.1.norm2.bias"], np.nan)
+    wanted = r"s.pt: encoder/blocks.1.norm2.bias has 48 of 48 values that are not finite, the first nan"
+    return torch_file(tmp_path / "s.pt", encoder=weights), wanted
+
+
+@pytest.mark.parametrize("make", [damaged, strangers, integers, other_config, not_there, not_finite])
 @pytest.mark.parametrize("form", ["surgmotion", "transformers"])
 def test_what_cannot_be_converted_leaves_nothing(tmp_path, make, form):
     source, message = make(tmp_path)
@@ -246,10 +254,10 @@ def test_what_cannot_be_converted_leaves_nothing(tmp_path, make, form):
 @pytest.mark.parametrize("form", ["surgmotion", "transformers"])
 def test_a_failure_while_writing_leaves_nothing(tmp_path, form, monkeypatch):
     source = facebook_file(tmp_path / "vitl.pt")
-    with_progress = convert.with_progress
+    with_progress = conversion.with_progress
 
-    def failing(plan):
-        arrays = dict(with_progress(plan).arrays)
+    def failing(plan, say):
+        arrays = dict(with_progress(plan, say).arrays)
         name = list(arrays)[-1]
 
         def read():
@@ -258,7 +266,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, form, monkeypatch):
         arrays[name] = type(arrays[name])(arrays[name].shape, arrays[name].dtype, (), read)
         return type(plan)(arrays, plan.entries)
 
-    monkeypatch.setattr(convert, "with_progress", failing)
+    monkeypatch.setattr(conversion, "with_progress", failing)
     with pytest.raises(OSError, match="the disk is gone"):
         convert_files(source, tmp_path / "out", *HEADS, *CLIP, f"--to={form}")
     assert [entry.name for entry in tmp_path.iterdir()] == ["vitl.pt"]

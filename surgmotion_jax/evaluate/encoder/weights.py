@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from surgmotion_jax import storage
+from surgmotion_jax.checkpoints.finite import check_all_finite
 from surgmotion_jax.checkpoints.manifest import Manifest
 from surgmotion_jax.checkpoints.retention import read_manifest
 from surgmotion_jax.checkpoints.subtree import load_subtree
@@ -49,7 +50,7 @@ class Weights:
 def read_weights(path: storage.PathLike, names: Sequence[str], sharding: jax.sharding.Sharding) -> Weights:
     """Loads `names` (of target, online, predictor), verified by digest, onto the sharding.
 
-    Raises ValueError for a name or path without weights, and for damaged files.
+    Raises ValueError for a name or path without weights, for damaged files, and for weights that are not finite.
     """
     for name in names:
         one_of("weights", name, tuple(PREFIXES))
@@ -64,6 +65,7 @@ def _stored(path: storage.PathLike, names: Sequence[str], sharding: jax.sharding
     taken = {name: _present(name, manifest, place) for name in names}
     # Through host memory: digests of host arrays need one small program a shape, whatever the devices.
     loaded = load_subtree(place, [PREFIXES[part] for part in taken.values()])
+    check_all_finite(str(place), leaves_by_path(loaded.state))
     params = {name: jax.device_put(_at(loaded.state, PREFIXES[part]), sharding) for name, part in taken.items()}
     prefixes = tuple(f"{PREFIXES[part]}/" for part in taken.values())
     table = {leaf: entry["digest"] for leaf, entry in loaded.manifest.tree.items() if leaf.startswith(prefixes)}

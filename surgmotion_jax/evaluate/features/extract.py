@@ -156,7 +156,8 @@ def extract(
     it is whole, so a call that was interrupted is simply repeated, and ends with the same bytes.
 
     Raises OtherSettings where the folder was made otherwise; ValueError for sizes that the encoder does not take,
-    layers that it has not, names that collide, and formats that cannot be written to `out`.
+    layers that it has not, names that collide, formats that cannot be written to `out`, and features that are not
+    finite, naming video and time.
     """
     encoder.grid(settings.plan.frames, settings.size, settings.size)
     encoder.check_layers(settings.layers)
@@ -267,6 +268,7 @@ class _Run:
             chunk.step_valid(tubelet),
             {},
         )
+        _check_finite(chunk, features)
         return features.to_arrays(), tokens[:count] if self._pca_s else None
 
     def _metadata(self, job: _Job) -> dict[str, Any]:
@@ -279,6 +281,18 @@ class _Run:
             "settings": self._settings.to_dict(self._encoder),
             "versions": installed_versions(),
         }
+
+
+def _check_finite(chunk: _Chunk, found: VideoFeatures) -> None:
+    """Raises ValueError naming the video and the window whose features are not numbers."""
+    for rows_W in (found.features, *found.layers.values()):
+        wrong_W = ~np.isfinite(rows_W.reshape(len(rows_W), -1)).all(1)
+        if wrong_W.any():
+            at = float(chunk.due_WxT[int(wrong_W.argmax()), 0])
+            raise ValueError(
+                f"{chunk.job.file.path}: features of the window at {at:g} s are not finite, though the weights are; "
+                "compute in float32 (--dtype=float32) or with another attention (--attention=xla)."
+            )
 
 
 def due_times(start_s: float, end_s: float, settings: ExtractSettings) -> np.ndarray:
