@@ -6,6 +6,7 @@ A config file's `get_config(arg)` starts from `defaults(Section)`, changes field
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
 import dataclasses
@@ -153,6 +154,12 @@ def config_names() -> list[str]:
     files = [str(file.relative_to(folder).with_suffix("")) for file in folder.glob("*/*.py") if file.stem != "__init__"]
     tables = [file for file in folder.glob("*.py") if file.stem != "__init__"]
     return sorted([*files, *(f"{table.stem}/{name}" for table in tables for name in _run(table).CONFIGS)])
+
+
+def summary(name: str) -> str:
+    """The first line of what a config file says of itself; the file is read, not run. `name` as for `find_config`."""
+    path, dot, _ = find_config(name).rpartition(".py")
+    return (ast.get_docstring(ast.parse(Path(path + dot).read_text())) or "").partition("\n")[0]
 
 
 def load_config(name: str) -> ConfigDict:

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "ablate": Command("surgmotion_jax.commands.ablate:main", "train the rows of the ablation and write one table"),
     "bench": Command("surgmotion_jax.commands.bench:main", "time the training step, against its variants or PyTorch"),
     "plan": Command("surgmotion_jax.commands.plan:main", "what a run would need of a TPU slice, without having one"),
+    "config": Command("surgmotion_jax.commands.config:main", "print every field of a config, with its meaning"),
     "doctor": Command("surgmotion_jax.commands.doctor:main", "show devices, versions, memory; check data"),
     "data preview": Command(
         "surgmotion_jax.commands.data_preview:main", "picture clips with field of view, saliency and masks"
