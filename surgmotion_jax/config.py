@@ -157,9 +157,15 @@ def config_names() -> list[str]:
 
 
 def summary(name: str) -> str:
-    """The first line of what a config file says of itself; the file is read, not run. `name` as for `find_config`."""
-    path, dot, _ = find_config(name).rpartition(".py")
-    return (ast.get_docstring(ast.parse(Path(path + dot).read_text())) or "").partition("\n")[0]
+    """What a config file says of itself: the first line of its docstring, or the comment of its entry in a table.
+
+    The file is read, not run. `name` as for `find_config`.
+    """
+    path, dot, argument = find_config(name).rpartition(".py")
+    source = Path(path + dot).read_text(encoding="utf-8")
+    listed = argument.removeprefix(":").partition(":")[0]
+    comment = re.search(rf'^    "{re.escape(listed)}": .*#\s*(.*)$', source, re.MULTILINE) if listed else None
+    return comment[1] if comment else (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def load_config(name: str) -> ConfigDict:

@@ -210,11 +210,22 @@ def _vectors(table: Path, number: int, vectors: Any) -> list[list[float]]:
     if not isinstance(vectors, list):
         raise BenchmarkError(table, repr(vectors)[:60], "a list of vectors", "restore the file", at=at)
     for vector in vectors:
-        numeric = isinstance(vector, list) and all(type(value) in (int, float) for value in vector)
-        if not numeric or len(vector) != VECTOR:
-            size = f"{len(vector)} entries" if isinstance(vector, list) else repr(vector)[:60]
-            raise BenchmarkError(table, size, f"{VECTOR} numbers in each vector", "restore the file", at=at)
+        fault = _fault(vector)
+        if fault:
+            raise BenchmarkError(table, fault, f"{VECTOR} numbers in each vector", "restore the file", at=at)
     return vectors
+
+
+def _fault(vector: Any) -> str:
+    """What keeps a value from being a vector of numbers, or nothing."""
+    if not isinstance(vector, list):
+        return repr(vector)[:60]
+    if len(vector) != VECTOR:
+        return f"{len(vector)} entries"
+    wrong = next((place for place, value in enumerate(vector) if type(value) not in (int, float)), None)
+    if wrong is None:
+        return ""
+    return f"entry {wrong} is {vector[wrong]!r:.60} of type {type(vector[wrong]).__name__}"
 
 
 def _triplet(table: Path, number: int, vector: list[float], vocabulary: Vocabulary) -> int:

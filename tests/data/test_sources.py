@@ -112,3 +112,22 @@ def test_csv_specialty_overrides_the_source(tmp_path: Path):
 def test_csv_errors_name_file_and_line(tmp_path: Path, text, message):
     with pytest.raises(ValueError, match=message):
         expand("d", SourceConfig(_table(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-16", r"t\.csv, line 1: found UTF-16 text, allowed is UTF-8; .*iconv -f UTF-16 -t UTF-8"),
+        ("latin1", r"t\.csv, line 2: found byte 0xe4, which is not UTF-8, allowed is UTF-8; save it as such"),
+    ],
+)
+def test_a_table_in_another_encoding_is_told_how_to_save_it(tmp_path: Path, encoding, message):
+    (tmp_path / "t.csv").write_bytes("path\nv/\u00e4.mp4\n".encode(encoding))
+    with pytest.raises(ValueError, match=message):
+        expand("d", SourceConfig(str(tmp_path / "t.csv")))
+
+
+def test_a_byte_order_mark_before_utf8_is_fine(tmp_path: Path):
+    (tmp_path / "\u00e4.mp4").write_bytes(b"")
+    (tmp_path / "t.csv").write_bytes("path\n\u00e4.mp4\n".encode("utf-8-sig"))
+    assert [file.path for file in expand("d", SourceConfig(str(tmp_path / "t.csv")))] == [str(tmp_path / "\u00e4.mp4")]

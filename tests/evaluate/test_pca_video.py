@@ -102,3 +102,12 @@ def test_the_two_pictures_are_cut_to_the_video_and_the_background_is_dark():
     assert (left == 200).all()
     assert right[:, : right.shape[1] // 4].max() < 40
     assert right[:, -right.shape[1] // 4 :].min() > 230
+
+
+def test_a_box_without_a_patch_centre_has_the_row_or_column_of_its_middle():
+    inside, rim = box_cells((13, 0, 6, 32), 2, 2, 32)  # a wide video at 32 pixels: rows 13 to 18, centres at 8 and 24
+    np.testing.assert_array_equal(inside, [[True, True], [False, False]])
+    np.testing.assert_array_equal(rim, inside)
+    inside, _ = box_cells((0, 14, 32, 4), 2, 2, 32)
+    np.testing.assert_array_equal(inside, [[True, False], [True, False]])
+    assert box_cells((0, 0, 32, 32), 2, 2, 32)[0].all()

@@ -156,10 +156,16 @@ def shown_places(due_WxT: np.ndarray, real_WxT: np.ndarray, fps: float, seconds:
 
 
 def box_cells(box: tuple[int, int, int, int], rows: int, columns: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which patches [h,w] have their centre in the box, and which of them lie at its edge."""
+    """Which patches [h,w] have their centre in the box, and which of them lie at its edge.
+
+    Of a box so flat or narrow that it holds no centre, the row or column nearest to its middle.
+    """
     top, left, height, width = box
     y_h, x_w = (np.arange(rows) + 0.5) * side / rows, (np.arange(columns) + 0.5) * side / columns
     inside_h, inside_w = (y_h >= top) & (y_h < top + height), (x_w >= left) & (x_w < left + width)
+    for inside, centres, middle in ((inside_h, y_h, top + height / 2), (inside_w, x_w, left + width / 2)):
+        if not inside.any():
+            inside[np.abs(centres - middle).argmin()] = True
     inside_hxw = np.outer(inside_h, inside_w)
     padded = np.pad(inside_hxw, 1)
     within = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
