@@ -32,18 +32,7 @@ def pretrain(
     command: str = "surgmotion_jax.pretrain(...)",
     stream: TextIO | None = None,
 ) -> Ending:
-    """Trains an encoder in `workdir`, or goes on with the run that lies there, and returns how that ended.
-
-    Args:
-      config: a `PretrainConfig`, a ConfigDict, a config file, or the name of a shipped one such as `pretrain/tiny`.
-      workdir: a new folder, or that of the same run; local or `gs://...`. Checkpoints, metrics and pictures go there.
-      data: a video, folder, glob or CSV; short for the config's `data.sources`.
-      overrides: fields of the config by dotted name, e.g. `{"optim.batch": 16}`.
-      command: what the report says made the run.
-      stream: where the banner and the progress are written; standard output by default.
-
-    Raises ValueError naming the field, file or flag that is wrong, before anything is compiled.
-    """
+    """As `surgmotion_jax.pretrain`; `command` is what the report says made the run."""
     named = with_data(as_config_dict(config), data) if data else config
     with opened(read_config(PretrainConfig, named, overrides or {}), workdir, command, stream) as session:
         return train_session(session)

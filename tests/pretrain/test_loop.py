@@ -182,3 +182,26 @@ def test_mfu_is_logged_where_it_is_known():
     unknown = Run()
     unknown.go(mfu=lambda _: None)
     assert unknown.series("speed/mfu") == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "baseline", "told"),
+    [
+        (0.9, 0.8, "12.5 % worse than a constant"),
+        (0.7, 0.8, "12.5 % better than a constant"),
+        (0.8, 0.8, "0.0 % better than a constant"),
+        (0.1, 0.0, "n/a against a constant"),
+        (0.0, 0.0, "n/a against a constant"),
+        (0.1, float("nan"), "n/a against a constant"),
+    ],
+)
+def test_an_error_is_told_as_better_or_worse_and_never_divided_by_nothing(error, baseline, told):
+    assert loop.compared(error, baseline, "a constant") == told
+
+
+def test_targets_that_a_constant_predicts_without_error_leave_the_alarm_to_act():
+    run = Run(rankme={4: 1.0}, **{"alarms.action": "stop"})
+    flat = HEALTHY | {"heldout/constant": 0.0, "heldout/shuffled": 0.0, "gauge/rankme": 1.0}
+    _, halt = run.go(evaluate=lambda state: (flat, None))
+    assert halt.kind == "alarm"
+    assert ("heldout", 0, flat) in run.records

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import resource
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from etils import epath
 
 from surgmotion_jax.checkpoints.best import Best
@@ -24,8 +26,11 @@ from tests.pretrain.fixtures import small_config
 HEALTHY = {"heldout/loss": 0.9, "heldout/constant": 1.0, "heldout/shuffled": 1.0}
 
 
+BALLAST = np.random.default_rng(0).normal(size=(200, 200)).astype(np.float32)  # so that a checkpoint has some size
+
+
 def state_of(step, total):
-    return TrainState(jnp.int32(step), {"total": jnp.float32(total)}, {}, jnp.zeros(()))
+    return TrainState(jnp.int32(step), {"total": jnp.float32(total)}, {}, jnp.asarray(BALLAST))
 
 
 def no_picture(grid):
@@ -57,10 +62,14 @@ class Run:
     def step(self, state, batch):
         number = int(batch.index_B)
         self.seen.append(number)
+        self.before_step(number)
         loss = 100.0 if number in self.bad else 1.0
         total = state.params["total"] + number
         metrics = {"loss/total": loss, "loss/l1": 1.0, "optim/lr": 1.0, "optim/skipped": 0.0}
         return state._replace(step=state.step + 1, params={"total": total}), metrics
+
+    def before_step(self, number):
+        """What else happens at a step."""
 
     def training(self, first_step, passed_over, event):
         for number in range(first_step + passed_over, 1000):
@@ -176,12 +185,70 @@ def test_the_best_checkpoint_survives_and_one_from_after_the_trouble_does_not(tm
         on_disk(f"evaluated {int(state.step)}")
         return Run.evaluate(lost, state, batch)
 
-    def step(state, batch):
-        if lost.seen and lost.seen[-1] == 7:
+    def before_step(number):
+        if number == 8:
             on_disk("back")
-        return Run.step(lost, state, batch)
 
-    lost.evaluate, lost.step = evaluate, step
+    lost.evaluate, lost.before_step = evaluate, before_step
     assert lost.go().kind == "finished"
     assert left["evaluated 8"] == ([2, 4, 6], Best(6, "probe/knn", 0.8))
     assert left["back"] == ([2, 4], None), "step 6 may already have been collapsing"
+
+
+@pytest.fixture
+def limit_files():
+    """Limits the size of files that can be written, which stands in for a full disk; without a size lifts that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size=soft: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_run_whose_last_state_cannot_be_saved_has_not_finished(tmp_path, limit_files, capfd):
+    run = Run(tmp_path)
+
+    def before_step(number):
+        if number == 9:
+            run.session.store.wait()
+            limit_files(30_000)
+
+    run.before_step = before_step
+    ending = run.go()
+    limit_files()
+    assert (ending.kind, ending.step, ending.complete) == ("unsaved", 10, False)
+    assert ending.reason.startswith("the state of step 10 was not saved (")
+    assert "the newest checkpoint is that of step 8. A checkpoint takes about 0.2 MB, and " in ending.reason
+    assert run.events()[-1] == (10, f"stopped: {ending.reason}")
+    assert "finished" not in run.told.getvalue()
+    printed = capfd.readouterr().err
+    assert printed.count("was not saved") == 1
+    assert "Traceback" not in printed
+    assert "Traceback" in (tmp_path / "save_failures.log").read_text()
+    again = Run(tmp_path)
+    assert again.session.store.latest() == 8
+    assert again.go(8, float(sum(range(8)))).kind == "finished"
+
+
+def test_a_save_that_fails_on_the_way_costs_no_more_than_itself(tmp_path, limit_files):
+    run = Run(tmp_path)
+
+    def before_step(number):
+        if number == 3:
+            run.session.store.wait()
+            limit_files(30_000)
+        if number == 7:
+            limit_files()
+
+    run.before_step = before_step
+    ending = run.go()
+    assert ending.kind == "finished"
+    assert run.session.store.latest() == 10
+    (first, *_) = [(step, text) for step, text in run.events() if "not saved" in text]
+    assert first[0] == 4
+    assert first[1].startswith("checkpoint not saved, training goes on: ")
+
+
+def test_an_ending_has_the_latest_metrics(tmp_path):
+    ending = Run(tmp_path).go()
+    assert ending.metrics["loss/total"] == 1.0
+    assert ending.metrics["heldout/loss"] == 0.9
+    assert ending.workdir == epath.Path(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 import jax
@@ -23,6 +24,8 @@ class Interruption:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may handle signals, and whoever started another decides when it stops
         # Among several processes SIGTERM is the preemption service's, which a handler here would silence.
         for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
