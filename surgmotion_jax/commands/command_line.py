@@ -309,7 +309,7 @@ def _read(slot: Slot, text: str) -> object:
     if argument.least is not None:
         at_least(slot.title, number, argument.least)
     if argument.above is not None and not number > argument.above:
-        raise ValueError(f"{slot.title} is {number:g}; it must be above {argument.above:g}.")
+        raise ValueError(f"{slot.title} is {number:g}; it must be a finite number above {argument.above:g}.")
     return number
 
 

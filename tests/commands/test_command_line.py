@@ -94,7 +94,7 @@ def test_a_command_line_becomes_a_request(argv, changed):
         (["rye", "--loaves=0"], r"^--loaves is 0; it must be at least 1\.$"),
         (["rye", "--hours=long"], r"^--hours is 'long'; it must be a number\.$"),
         (["rye", "--hours=nan"], r"^--hours is nan; it must be a finite number\.$"),
-        (["rye", "--hours=0"], r"^--hours is 0; it must be above 0\.$"),
+        (["rye", "--hours=0"], r"^--hours is 0; it must be a finite number above 0\.$"),
         (["rye", "--flour=weat"], r"^--flour is 'weat'; it must be one of rye, wheat\. Did you mean 'wheat'\?$"),
         (["rye", "--names=a,"], r"^--names is 'a,'; it must be names with a comma between each two\.$"),
         (["rye", "--out=d", "--names=a"], r"^--names has 1 names for 2 loaves; give one each\.$"),

@@ -291,3 +291,11 @@ def test_names_tell_videos_of_a_case_apart():
     for case in ("../p", "/p", "a//b", "a\\b", "a\nb", "."):
         with pytest.raises(ValueError, match="names the output file"):
             file_names([video("1.mp4", case)])
+
+
+def test_features_that_are_not_finite_are_refused_with_video_and_time(videos, tmp_path):
+    broken = small_encoder()
+    broken.params = jax.tree.map(lambda leaf: leaf * np.nan, broken.params)
+    with pytest.raises(ValueError, match=r"a\.mp4: features of the window at 0 s are not finite, though the weights"):
+        run(videos, tmp_path, broken)
+    assert not list(tmp_path.glob("*.npz"))
