@@ -2,6 +2,10 @@
 
 A config file's `get_config(arg)` starts from `defaults(Section)`, changes fields and returns the locked ConfigDict;
 `build` turns it into the dataclass. Config files are Python: run only those you trust.
+
+Two kinds of section follow from tables that can grow. The field of such a section says so in its metadata, with a
+function that gives names and classes: under `entries` it is a mapping with one section for each name; under `choices`
+it is a section of the class that its own field `kind` names, and its flags are those of all classes together.
 """
 
 from __future__ import annotations
@@ -31,7 +35,15 @@ class ConfigError(ValueError):
     """A config file, flag or field that cannot be used."""
 
 
+Classes = Mapping[str, type]
+
+
 def _default(field: dataclasses.Field[Any], kind: Any) -> Any:
+    if "entries" in field.metadata:
+        return ConfigDict({name: defaults(cls) for name, cls in field.metadata["entries"]().items()})
+    if "choices" in field.metadata:
+        assert field.default_factory is not dataclasses.MISSING
+        return _all_defaults(field.metadata["choices"](), field.default_factory().kind)
     if dataclasses.is_dataclass(kind):
         return defaults(kind)
     if field.default is not dataclasses.MISSING:
@@ -42,6 +54,14 @@ def _default(field: dataclasses.Field[Any], kind: Any) -> Any:
             return ConfigDict({k: dataclasses.asdict(v) for k, v in value.items()})
         return value
     raise TypeError(f"{field.name} has no default")
+
+
+def _all_defaults(choices: Classes, kind: str) -> ConfigDict:
+    """Fields of all classes with their defaults; where two have a field of one name, the first one's counts."""
+    merged = ConfigDict({"kind": kind})
+    for cls in choices.values():
+        merged.update({name: value for name, value in defaults(cls).items() if name not in merged})
+    return merged
 
 
 def defaults(cls: Any) -> ConfigDict:
@@ -70,7 +90,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "config") -> T:
     _check_names(path, config, known)
     values = {}
     for name, value in config.items():
-        values[name] = _value(hints[name], value, f"{path}.{name}")
+        values[name] = _field(known[name], hints[name], value, f"{path}.{name}")
     try:
         return cls(**values)
     except TypeError as error:
@@ -79,6 +99,31 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "config") -> T:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _field(field: dataclasses.Field[Any], kind: Any, value: Any, path: str) -> Any:
+    if "entries" in field.metadata:
+        return _build_entries(field.metadata["entries"](), value, path)
+    if "choices" in field.metadata:
+        assert field.default_factory is not dataclasses.MISSING
+        return _build_choice(field.metadata["choices"](), value.get("kind", field.default_factory().kind), value, path)
+    return _value(kind, value, path)
+
+
+def _build_entries(classes: Classes, value: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A section of each class, in the order of the table; what is not given has its defaults."""
+    _check_names(path, value, classes)
+    return {name: build(cls, value.get(name, {}), f"{path}.{name}") for name, cls in classes.items()}
+
+
+def _build_choice(choices: Classes, kind: Any, value: Mapping[str, Any], path: str) -> Any:
+    """The section of the class that `kind` names, from its own fields; those of the other classes are left unread."""
+    if kind not in choices:
+        hint = did_you_mean(str(kind), choices)
+        raise ConfigError(f"{path}.kind is {kind!r}; it must be one of {', '.join(choices)}.{hint}")
+    _check_names(path, value, {f.name: f for cls in choices.values() for f in dataclasses.fields(cls)})
+    own = {f.name for f in dataclasses.fields(choices[kind])}
+    return build(choices[kind], {name: v for name, v in value.items() if name in own}, path)
 
 
 def _check_names(path: str, got: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from surgmotion_jax import config as door
 from surgmotion_jax.config import ConfigError
-from surgmotion_jax.pretrain.config import BlockSet, PretrainConfig
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.sample.block_masks import BlockSet
 
 TINY = "--config=pretrain/tiny"
 

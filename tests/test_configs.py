@@ -133,16 +133,12 @@ def test_schedules(name, steps, batch, rates):
 
 def test_vjepa_is_the_objective_without_motion_affinity_and_diversity():
     config = build("pretrain/vjepa2_vitl")
-    loss = config.loss
-    assert (loss.motion.scope, loss.motion.alpha, loss.affinity.weight, loss.diversity.weight) == ("dense", 0, 0, 0)
+    motion, affinity, diversity = (config.loss[name] for name in ("motion", "affinity", "diversity"))
+    assert (motion.scope, motion.alpha, affinity.weight, diversity.weight) == ("dense", 0, 0, 0)
     surgical = build("pretrain/surgmotion_vitl:stage1").loss
-    assert (surgical.motion.weight, surgical.affinity.weight, surgical.diversity.weight) == (1, 0.1, 0.3)
-    assert (surgical.affinity.tau, surgical.diversity.sigma, surgical.motion.top_k, surgical.motion.gamma) == (
-        0.1,
-        1,
-        3,
-        2,
-    )
+    motion, affinity, diversity = (surgical[name] for name in ("motion", "affinity", "diversity"))
+    assert (motion.weight, affinity.weight, diversity.weight) == (1, 0.1, 0.3)
+    assert (affinity.tau, diversity.sigma, motion.top_k, motion.gamma) == (0.1, 1, 3, 2)
 
 
 def changed(one: str, other: str) -> set[str]:

@@ -5,7 +5,8 @@ results.json go to DIR. The config is one of `surgmotion pretrain`, and weighs t
 
 Rows: plain is V-JEPA without the paper's terms; motion, affinity and sfdr add one term each, all adds the three; pixel
 predicts pixels instead of features. In topk only the K tubes of most motion carry a prediction loss, as the formula
-says; topk_mean scales that loss to a total weight of 1, as the other rows have.
+says; topk_mean scales that loss to a total weight of 1, as the other rows have. Any further term of the table of losses
+is a row of its own name, alone, with the weight that the config gives it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from surgmotion_jax.commands import pretrain
 from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
 from surgmotion_jax.commands.configs import pretrain_config
-from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, choose_rows
+from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, all_rows, choose_rows
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.runs.ablation import Ablated, ablate
 
@@ -27,7 +28,7 @@ class Arguments:
 
     config: tuple[str, ...] = config_flags("pretraining", "a config file or the name of a shipped one: ablate/tiny")
     workdir: str = flag("DIR", "where the rows and their table go")
-    rows: str = flag("A,B", f"rows to run, of {', '.join(ROWS)}", default=",".join(DEFAULT_ROWS))
+    rows: str = flag("A,B", f"rows to run, of {', '.join(all_rows())}", default=",".join(DEFAULT_ROWS))
     data: str | None = flag("PATH", "a video, folder, glob or CSV: short for the config's data.sources", default=None)
 
 

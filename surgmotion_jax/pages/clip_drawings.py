@@ -13,6 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from surgmotion_jax.pages.clips import Shown, inside_percent
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.losses.motion import MotionLossConfig
+from surgmotion_jax.pretrain.losses.table import settings_of
+from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.report import pictures
 
 FRAMES = 6
@@ -98,10 +101,11 @@ def draw_legend(width: int, config: PretrainConfig) -> Image.Image:
     pen = ImageDraw.Draw(block)
     ramp_x = np.linspace(0, 1, 40)
     heat = np.tile(np.round(pictures.heat_colours(ramp_x)).astype(np.uint8), (14, 1, 1))
-    sets = " (first set)" if config.mask.kind == "multiblock" and len(config.mask.sets) > 1 else ""
+    several = any(len(program.targets) > 1 for program in mask_programs(config.mask, config.grid))
+    sets, top_k = " (first set)" if several else "", settings_of(config.loss, MotionLossConfig).top_k
     entries = [
         (Image.fromarray(heat), "score, low to high"),
-        (swatch(TOP_COLOUR, PAPER), f"I_h: the {config.loss.motion.top_k} masked tubes of highest score"),
+        (swatch(TOP_COLOUR, PAPER), f"I_h: the {top_k} masked tubes of highest score"),
         (swatch(FAINT, pictures.FOV_COLOUR), "white line: tubes in the field of view"),
         (swatch(pictures.MASKED_COLOUR, pictures.MASKED_COLOUR), f"masked{sets}"),
     ]

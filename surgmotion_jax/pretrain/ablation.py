@@ -9,55 +9,73 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
 from surgmotion_jax.checks import did_you_mean
-from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.config import PretrainConfig, as_dict
+from surgmotion_jax.pretrain.losses.table import TERMS
+from surgmotion_jax.pretrain.losses.term import TermConfig
 from surgmotion_jax.pretrain.plan.cost import step_flops
 from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.sample.saliencies import SALIENCIES
 from surgmotion_jax.pretrain.setup.summary import parameter_count
 from surgmotion_jax.pretrain.state import init_state
+
+Changes = Mapping[str, Mapping[str, Any]]  # name of a term -> field of its settings -> value
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run: which terms its loss has, and what is predicted."""
+    """One run: which terms its loss has, and what is predicted. Terms that are not named are switched off."""
 
     title: str
-    motion: bool = False
-    affinity: bool = False
-    diversity: bool = False
-    scope: str = "dense"
-    reduce: str = ""  # the config's
+    terms: tuple[str, ...] = ()
+    changes: Changes = field(default_factory=dict)  # of fields of terms
     kind: str = "latent"
+
+
+PAPER = ("motion", "affinity", "diversity")
+DENSE = {"motion": {"scope": "dense"}}
+
+
+def _topk(reduce: str) -> Changes:
+    return {"motion": {"scope": "topk", "reduce": reduce}}
 
 
 ROWS: dict[str, Row] = {
     "plain": Row("plain V-JEPA"),
-    "motion": Row("+ motion", motion=True),
-    "affinity": Row("+ affinity", affinity=True),
-    "sfdr": Row("+ SFDR", diversity=True),
-    "all": Row("motion, affinity, SFDR", motion=True, affinity=True, diversity=True),
+    "motion": Row("+ motion", ("motion",), DENSE),
+    "affinity": Row("+ affinity", ("affinity",)),
+    "sfdr": Row("+ SFDR", ("diversity",)),
+    "all": Row("motion, affinity, SFDR", PAPER, DENSE),
     "pixel": Row("pixels", kind="pixel"),
-    "topk": Row("all, K tubes only", motion=True, affinity=True, diversity=True, scope="topk", reduce="sum"),
-    "topk_mean": Row("all, K tubes, scale 1", motion=True, affinity=True, diversity=True, scope="topk", reduce="mean"),
+    "topk": Row("all, K tubes only", PAPER, _topk("sum")),
+    "topk_mean": Row("all, K tubes, scale 1", PAPER, _topk("mean")),
 }
 DEFAULT_ROWS = ("plain", "motion", "affinity", "sfdr", "all", "pixel")
+
+
+def all_rows() -> dict[str, Row]:
+    """`ROWS`, and a row of its own for every other term of features."""
+    alone = {row.terms for row in ROWS.values() if len(row.terms) == 1}
+    others = {n: t for n, t in TERMS.items() if t.of == "features" and not t.error and (n,) not in alone}
+    return ROWS | {name: Row(f"+ {term.label}", (name,)) for name, term in others.items()}
 
 
 def choose_rows(names: str) -> tuple[str, ...]:
     """Rows of a comma-separated list; empty: the default ones. Raises ValueError for an unknown or repeated one."""
     chosen = tuple(name.strip() for name in names.split(",") if name.strip()) if names else DEFAULT_ROWS
+    known = all_rows()
     for name in chosen:
-        if name not in ROWS:
-            hint = did_you_mean(name, ROWS)
-            raise ValueError(f"--rows names {name!r}; there are {', '.join(ROWS)}.{hint}")
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"--rows names {name!r}; there are {', '.join(known)}.{hint}")
     if len(set(chosen)) < len(chosen) or not chosen:
-        raise ValueError(f"--rows is {names!r}; name each row once, of {', '.join(ROWS)}.")
+        raise ValueError(f"--rows is {names!r}; name each row once, of {', '.join(known)}.")
     return chosen
 
 
@@ -66,33 +84,28 @@ def config_of(row: Row, config: PretrainConfig) -> PretrainConfig:
 
     Raises ValueError where the config gives a term of the row no weight, so that the row would not be what it says.
     """
-    loss, objective = config.loss, config.objective
-    needed = {
-        "loss.motion.alpha": (row.motion and row.scope == "dense", loss.motion.alpha),
-        "loss.affinity.weight": (row.affinity, loss.affinity.weight),
-        "loss.diversity.weight": (row.diversity, loss.diversity.weight),
-    }
-    for field, (wanted, value) in needed.items():
-        if wanted and not value:
-            raise ValueError(
-                f"the row {row.title!r} needs {field}, which is 0; give it the weight that it should have, "
-                f"--config.{field}=VALUE, or leave the row out with --rows."
-            )
-    if row.motion and config.saliency.kind == "none":
+    loss = {name: _settings_in(row, name, settings) for name, settings in config.loss.items()}
+    if any(TERMS[name].by_motion for name in row.terms) and not SALIENCIES[config.saliency.kind].scores:
         raise ValueError(
-            f"the row {row.title!r} weighs tokens by motion, but saliency.kind is 'none'; set "
+            f"the row {row.title!r} weighs tokens by motion, but saliency.kind is {config.saliency.kind!r}; set "
             "--config.saliency.kind=paper or leave the row out with --rows."
         )
-    alpha, reduce = loss.motion.alpha if row.motion else 0.0, row.reduce or loss.motion.reduce
-    loss = dataclasses.replace(
-        loss,
-        motion=dataclasses.replace(loss.motion, scope=row.scope, reduce=reduce, alpha=alpha),
-        affinity=dataclasses.replace(loss.affinity, weight=loss.affinity.weight if row.affinity else 0.0),
-        diversity=dataclasses.replace(loss.diversity, weight=loss.diversity.weight if row.diversity else 0.0),
-        stop_gradient=True,
-    )
-    objective = dataclasses.replace(objective, kind=row.kind, weigh_motion=False)
+    objective = dataclasses.replace(config.objective, kind=row.kind, weigh_motion=False, stop_gradient=True)
     return dataclasses.replace(config, objective=objective, loss=loss)
+
+
+def _settings_in(row: Row, name: str, settings: TermConfig) -> TermConfig:
+    """Settings of the term `name` in a row: switched off, or as the config has them but for the row's changes."""
+    if name not in row.terms:
+        return settings.off()
+    changed = dataclasses.replace(settings, **row.changes.get(name, {}))
+    if changed == changed.off():
+        field = f"loss.{name}.{settings.switch}"
+        raise ValueError(
+            f"the row {row.title!r} needs {field}, which is 0; give it the weight that it should have, "
+            f"--config.{field}=VALUE, or leave the row out with --rows."
+        )
+    return changed
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ class Outcome:
     clips_per_s: float  # median over the run's log lines
     parameters: int  # encoder and the network that predicts; the EMA copy is not counted
     gflop: float  # of a clip and step
+    terms: Mapping[str, float]  # the terms of its loss in the last log line, before weighting
 
 
 def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, Any]]) -> Outcome | None:
@@ -142,7 +156,7 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, An
 
     return Outcome(
         row=name,
-        title=ROWS[name].title,
+        title=all_rows()[name].title,
         error="squares of pixels" if config.objective.pixels else "L1 of features",
         step=step,
         heldout=_number(heldout, "heldout/loss"),
@@ -160,6 +174,7 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, An
         clips_per_s=_summed_up(np.median, [_number(m, "speed/clips_per_s") for m in train]),
         parameters=parameter_count(shapes),
         gflop=step_flops(config, programs).model / config.optim.batch / 1e9,
+        terms={name: _number(train[-1] if train else {}, f"loss/{name}") for name in TERMS},
     )
 
 
@@ -191,11 +206,11 @@ class Column:
 
 
 def _fixed(name: str, digits: int, sign: str = "") -> Callable[[Outcome], str]:
-    def text(outcome: Outcome) -> str:
-        value = getattr(outcome, name)
-        return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "-"
+    return lambda outcome: _text(getattr(outcome, name), digits, sign)
 
-    return text
+
+def _text(value: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "-"
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -219,6 +234,14 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+def term_columns() -> list[Column]:
+    """A column for every term that a loss may have."""
+    return [
+        Column(f"{term.label} in training, {term.unit}", lambda o, name=name: _text(o.terms.get(name, math.nan), 4))  # type: ignore[misc]
+        for name, term in TERMS.items()
+    ]
+
+
 def notes(config: PretrainConfig, outcomes: Sequence[Outcome]) -> list[str]:
     """What a reader must know to read the table."""
     clips = config.heldout.clips // config.heldout.batch * config.heldout.batch
@@ -240,7 +263,7 @@ def notes(config: PretrainConfig, outcomes: Sequence[Outcome]) -> list[str]:
 
 def columns_of(outcomes: Sequence[Outcome]) -> list[Column]:
     """The columns in which any row has a value: a run without a probe has none for it."""
-    return [column for column in COLUMNS if any(column.text(o) != "-" for o in outcomes)]
+    return [column for column in (*COLUMNS, *term_columns()) if any(column.text(o) != "-" for o in outcomes)]
 
 
 def as_text(outcomes: Sequence[Outcome], below: Sequence[str]) -> str:
@@ -262,11 +285,14 @@ def as_markdown(outcomes: Sequence[Outcome], below: Sequence[str]) -> str:
 
 def as_json(config: PretrainConfig, outcomes: Sequence[Outcome], below: Sequence[str]) -> dict[str, Any]:
     """The numbers as plain values, NaN as None, with the sections of each row's config that make it what it is."""
-    asdict = dataclasses.asdict
-    rows = [
-        {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in asdict(o).items()}
-        for o in outcomes
-    ]
-    configs = {o.row: config_of(ROWS[o.row], config) for o in outcomes}
-    losses = {name: {"loss": asdict(c.loss), "objective": asdict(c.objective)} for name, c in configs.items()}
+    rows = [_without_nan(dataclasses.asdict(outcome)) for outcome in outcomes]
+    configs = {o.row: as_dict(config_of(all_rows()[o.row], config)) for o in outcomes}
+    losses = {name: {section: c[section] for section in ("loss", "objective")} for name, c in configs.items()}
     return {"rows": rows, "losses": losses, "seed": config.seed, "batch": config.optim.batch, "notes": list(below)}
+
+
+def _without_nan(value: Any) -> Any:
+    """`value` with None for every number that is none, in mappings too."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

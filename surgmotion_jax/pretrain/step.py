@@ -35,7 +35,7 @@ def _gradients(
 ) -> tuple[Any, Metrics]:
     prepared = prepare_shards(batch, state.step, config, program, layout, training=True)
     differentiate = jax.grad(loss_and_metrics, has_aux=True)
-    return differentiate(state.params, state.target, prepared, config, layout)
+    return differentiate(state.params, state.target, prepared, config, layout, state.step)
 
 
 def accumulated_gradients(

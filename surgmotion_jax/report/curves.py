@@ -109,17 +109,6 @@ PROBE = (
     ),
 )
 TRAINING = (
-    Panel(
-        "Loss terms",
-        (
-            _train("loss/motion", "motion"),
-            _train("loss/l1", "plain L1", "dash"),
-            _train("loss/affinity", "affinity"),
-            _train("loss/diversity", "diversity"),
-        ),
-        unit="before weighting",
-        log=True,
-    ),
     Panel("Active dimensions", (_train("gauge/active_dims", "share"),), unit="%", scale=100),
     Panel("Gradient norm", (_train("optim/grad_norm", "norm"),), log=True, smooth=True),
     Panel("Learning rate", (_train("optim/lr", "rate"),), often_constant=True),
@@ -141,13 +130,33 @@ SPEED = (
     ),
     Panel("Memory", (_train("memory/gb", "peak"),), unit="GB", often_constant=True),
 )
-GROUPS = (("Loss", LOSS), ("Frozen probe", PROBE), ("Collapse gauges", COLLAPSE), ("Training", TRAINING))
+NAMED = {curve.name for panels in (LOSS, COLLAPSE, PROBE, TRAINING, SPEED) for p in panels for curve in p.curves}
+
+
+def loss_terms(run: RunRecord) -> Panel:
+    """Every term that the run logged, under its own name, and the unweighted error beside them."""
+    names = sorted(name for name in run.names("train") if name.startswith("loss/") and name not in NAMED)
+    terms = [_train(name, name.removeprefix("loss/")) for name in names if name != "loss/l1"]
+    return Panel("Loss terms", (*terms, _train("loss/l1", "plain L1", "dash")), unit="before weighting", log=True)
+
+
+def other_gauges(run: RunRecord) -> Panel:
+    """Gauges of terms that have no chart of their own."""
+    names = [name for name in run.names("train") if name.startswith("gauge/") and name not in NAMED]
+    curves = tuple(_train(name, name.removeprefix("gauge/").replace("_", " ")) for name in names)
+    return Panel("Other gauges", curves, unit="in training")
+
+
+def groups(run: RunRecord) -> tuple[tuple[str, tuple[Panel, ...]], ...]:
+    """All charts but those of speed."""
+    training = (loss_terms(run), *TRAINING, other_gauges(run))
+    return ("Loss", LOSS), ("Frozen probe", PROBE), ("Collapse gauges", COLLAPSE), ("Training", training)
 
 
 def curves(run: RunRecord) -> Section:
     """Every chart that has data, in groups."""
     blocks = []
-    for name, panels in GROUPS:
+    for name, panels in groups(run):
         figures = figures_of(run, panels)
         if figures:
             blocks.append(f"<h3>{escape(name)}</h3>{figures}")

@@ -73,6 +73,10 @@ class RunRecord:
         steps = sorted(point)
         return np.array(steps, np.int64), np.array([point[step] for step in steps], np.float64)
 
+    def names(self, kind: str) -> list[str]:
+        """Metrics that lines of a kind hold, in the order in which they came first."""
+        return list(dict.fromkeys(name for e in self.entries if e.kind == kind for name in e.metrics))
+
     def sessions(self) -> list[tuple[float, float]]:
         """First and last time of every uninterrupted stretch, in unix seconds."""
         spans: list[tuple[float, float]] = []

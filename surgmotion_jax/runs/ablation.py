@@ -16,7 +16,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.parallel.cluster import announcements
 from surgmotion_jax.parallel.processes import find_place
 from surgmotion_jax.pretrain import ablation
-from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, Outcome, config_of, last_evaluated, outcome
+from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, Outcome, all_rows, config_of, last_evaluated, outcome
 from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, as_dict
 from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
 from surgmotion_jax.records import read_metrics
@@ -56,7 +56,8 @@ def ablate(
     does. Raises ValueError before anything is trained for rows that do not fit the config or what lies in the workdir,
     and where this is one of several processes.
     """
-    configs = {name: config_of(ROWS[name], config) for name in rows}
+    known = all_rows()
+    configs = {name: config_of(known[name], config) for name in rows}
     refuse_several_processes(config, configs)
     for name, row in configs.items():
         check_row(storage.as_path(workdir) / name, row)
@@ -67,7 +68,7 @@ def ablate(
         if finished(path, name, row):
             print(f"{place}: finished before", file=told, flush=True)
             continue
-        print(f"{place} ({ROWS[name].title}), in {path / name}", file=told, flush=True)
+        print(f"{place} ({known[name].title}), in {path / name}", file=told, flush=True)
         endings[name] = pretrain(row, path / name, command=command, stream=stream)
         if endings[name].kind in SURVIVED:
             complain(f"row {name}: {endings[name].reason} The other rows go on.")
@@ -116,9 +117,9 @@ def finished(path: epath.Path, name: str, config: PretrainConfig) -> bool:
 
 
 def finished_rows(path: epath.Path, config: PretrainConfig, rows: Sequence[str]) -> list[Outcome]:
-    """Outcomes of the rows asked for and of others finished earlier under the same config, in the order of ROWS."""
+    """Outcomes of the rows asked for and of others finished earlier under the same config, in the table's order."""
     found = []
-    for name, row in ROWS.items():
+    for name, row in all_rows().items():
         try:
             own = config_of(row, config)
             if name not in rows:

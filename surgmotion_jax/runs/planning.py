@@ -13,6 +13,7 @@ from jax import Device
 from surgmotion_jax.parallel.topology import Topology
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S, Plan, plan
+from surgmotion_jax.pretrain.losses.table import active_terms
 from surgmotion_jax.pretrain.plan.remedies import remedies
 from surgmotion_jax.pretrain.plan.sweep import Trial, label, sweep
 
@@ -98,8 +99,10 @@ def _memory_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 def _remedy_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     for remedy in remedies(plan):
         enough = "then it fits" if remedy.enough else "not enough alone"
-        if "accumulate" in remedy.flags and plan.config.loss.diversity.weight:
-            enough += "; SFDR then sees one micro-batch at a time"
+        terms = active_terms(plan.config.loss, plan.config.objective.predicts)
+        over_batch = [active.term.label for active in terms if active.term.over_batch]
+        if "accumulate" in remedy.flags:
+            enough += "".join(f"; {label} then sees one micro-batch at a time" for label in over_batch)
         yield "remedy", f"{remedy.flags}: saves about {gib(remedy.saves)}, {remedy.adds_s:+.3f} s a step; {enough}"
 
 

@@ -63,7 +63,7 @@ def test_too_little_memory_says_by_how_much_and_three_remedies(capsys):
     assert main([*TINY, *flags]) == 1
     printed = capsys.readouterr().out
     assert "exceeds it by" in printed
-    assert "SFDR then sees one micro-batch" in printed
+    assert "diversity then sees one micro-batch" in printed
     remedies = [line for line in printed.splitlines() if line.split()[0] == "remedy"]
     assert len(remedies) == 3
     assert all("saves about" in line and "s a step; " in line for line in remedies)

@@ -104,7 +104,7 @@ def test_collapse_trips_the_gauges(run, tmp_path):
         "--config.steps=100",
         "--config.optim.lr=1e-2",
         "--config.optim.schedule=constant",
-        "--config.loss.stop_gradient=False",
+        "--config.objective.stop_gradient=False",
         "--config.loss.affinity.weight=0.0",
         "--config.loss.diversity.weight=0.0",
         "--config.optim.ema=0.0",

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.pretrain.config import SaliencyConfig
 from surgmotion_jax.pretrain.sample.block_match import blocks, match, tent
 from surgmotion_jax.pretrain.sample.camera_motion import camera_field, fit_camera, warp
 from surgmotion_jax.pretrain.sample.flow import flow_score, over_time
@@ -215,6 +214,6 @@ def test_no_operation_gathers():
 
 def test_kinds_and_patches_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"saliency.kind is 'optical'.*flow"):
-        SaliencyConfig(kind="optical")
+        small_config(**{"saliency.kind": "optical"})
     with pytest.raises(ValueError, match=r"model.patch is 6; use a multiple of 4 or --config.saliency.kind=paper"):
         small_config(**{"saliency.kind": "flow", "model.patch": 6})

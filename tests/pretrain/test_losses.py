@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.models.config import Grid
-from surgmotion_jax.pretrain.config import MotionLossConfig
-from surgmotion_jax.pretrain.losses.terms import affinity_loss, diversity_loss, motion_loss, spread
-from surgmotion_jax.pretrain.sample.saliency import dense_token_weights, topk_token_weights
+from surgmotion_jax.pretrain.losses.affinity import affinity_loss
+from surgmotion_jax.pretrain.losses.diversity import diversity_loss, spread
+from surgmotion_jax.pretrain.losses.motion import (
+    MotionLossConfig,
+    dense_token_weights,
+    motion_loss,
+    topk_token_weights,
+)
 
 GRID = Grid(2, 3, 3)
 MASKED = np.array([0, 2, 3, 5, 7, 8])  # masked columns

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.models.config import Grid
-from surgmotion_jax.pretrain.config import BlockSet, MaskConfig
 from surgmotion_jax.pretrain.objective import sample_keys
-from surgmotion_jax.pretrain.sample.masks import block_priority, block_size, draw_masks, mask_programs, program_of_step
+from surgmotion_jax.pretrain.sample.block_masks import BlockMasks, BlockSet, block_priority, block_size
+from surgmotion_jax.pretrain.sample.masks import draw_masks, mask_programs, program_of_step
+from surgmotion_jax.pretrain.sample.tube_masks import TubeMasks
 
 GRID = Grid(8, 14, 14)
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -25,9 +26,9 @@ def draw(config, count=16, step=0, grid=GRID, first=0):
 
 
 KINDS = [
-    MaskConfig(ratios=(0.9,)),
-    MaskConfig(kind="multiblock"),
-    MaskConfig(kind="multiblock", sets={"a": BlockSet(3, (0.2, 0.4), temporal=(0.3, 0.6), target=0.5)}),
+    TubeMasks(ratios=(0.9,)),
+    BlockMasks(),
+    BlockMasks(sets={"a": BlockSet(3, (0.2, 0.4), temporal=(0.3, 0.6), target=0.5)}),
 ]
 
 
@@ -44,14 +45,14 @@ def test_context_and_target_partition_the_clip_with_static_counts(config):
 
 
 def test_tubes_are_whole_columns():
-    _, (mask,) = draw(MaskConfig(ratios=(0.75,)))
+    _, (mask,) = draw(TubeMasks(ratios=(0.75,)))
     per_column = np.stack([np.bincount(row % GRID.columns, minlength=GRID.columns) for row in mask.target_BxM])
     assert set(np.unique(per_column)) == {0, GRID.time}
 
 
 def test_blocks_cover_every_time_step_alike():
     """Where PyTorch keeps the first tokens in raster order, thinning and topping up here take whole columns."""
-    _, sets = draw(MaskConfig(kind="multiblock"), count=64)
+    _, sets = draw(BlockMasks(), count=64)
     for mask in sets:
         steps = np.stack([np.bincount(row // GRID.columns, minlength=GRID.time) for row in mask.target_BxM])
         assert (steps == steps[:, :1]).all()
@@ -84,8 +85,8 @@ def test_topping_up_takes_the_nearest_tokens():
 
 
 def test_masks_depend_on_the_sample_alone():
-    _, together = draw(MaskConfig(kind="multiblock"), count=8)
-    _, apart = draw(MaskConfig(kind="multiblock"), count=4, first=4)
+    _, together = draw(BlockMasks(), count=8)
+    _, apart = draw(BlockMasks(), count=4, first=4)
     np.testing.assert_array_equal(together[0].target_BxM[4:], apart[0].target_BxM)
 
 
@@ -100,7 +101,7 @@ def test_block_sizes_equal_the_pytorch_sampler():
 
 
 def test_one_program_per_ratio_drawn_by_step():
-    programs = mask_programs(MaskConfig(), GRID)
+    programs = mask_programs(TubeMasks(), GRID)
     assert [p.targets[0] for p in programs] == [8 * round(r * 196) for r in (0.75, 0.8, 0.85, 0.9, 0.95)]
     drawn = [program_of_step(programs, 0, s).name for s in range(200)]
     assert drawn == [program_of_step(programs, 0, s).name for s in range(200)]
@@ -111,4 +112,4 @@ def test_one_program_per_ratio_drawn_by_step():
 @pytest.mark.parametrize("ratio", [0.001, 0.9999])
 def test_a_ratio_that_hides_nothing_or_everything_is_refused(ratio):
     with pytest.raises(ValueError, match=r"mask.ratios.*at least 1 and at most 195"):
-        mask_programs(MaskConfig(ratios=(ratio,)), GRID)
+        mask_programs(TubeMasks(ratios=(ratio,)), GRID)

@@ -12,9 +12,10 @@ import pytest
 from surgmotion_jax.models.config import Grid
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, to_global
-from surgmotion_jax.pretrain.config import MaskConfig
 from surgmotion_jax.pretrain.objective import sample_keys
-from surgmotion_jax.pretrain.sample.masks import draw_masks, mask_programs, tube_logits
+from surgmotion_jax.pretrain.sample.masks import Scored, draw_masks, mask_programs
+from surgmotion_jax.pretrain.sample.motion_masks import MotionMasks, tube_logits
+from surgmotion_jax.pretrain.sample.tube_masks import TubeMasks
 from surgmotion_jax.pretrain.step import abstract_batch, prepare_shards
 from tests.pretrain.fixtures import random_batch, small_config
 
@@ -25,16 +26,16 @@ SIGMA = np.sqrt(0.5 * 0.5 / CLIPS)  # of how often a column is hidden, where hal
 
 
 @partial(jax.jit, static_argnames="program")
-def masks_of(program, first, score_U, inside_hxw, temperature):
+def masks_of(program, first, score_U, inside_hxw):
     keys = sample_keys(0, 1, first + jnp.arange(CLIPS, dtype=jnp.uint32))
-    logits = tube_logits(jnp.tile(score_U, (CLIPS, 1)), jnp.tile(inside_hxw, (CLIPS, 1, 1)), temperature)
-    return draw_masks(program, jax.random.key(0), keys, logits)
+    scored = Scored(jnp.tile(score_U, (CLIPS, 1)), jnp.tile(inside_hxw, (CLIPS, 1, 1)))
+    return draw_masks(program, jax.random.key(0), keys, scored)
 
 
 def draw(score_U, *, inside=INSIDE, temperature=1.0, ratio=0.5, first=0):
     """(program, masks of CLIPS clips that all have the same scores)."""
-    (program,) = mask_programs(MaskConfig(kind="motion", ratios=(ratio,)), GRID)
-    (mask,) = masks_of(program, jnp.uint32(first), jnp.float32(score_U), inside, temperature)
+    (program,) = mask_programs(MotionMasks(ratios=(ratio,), temperature=temperature), GRID)
+    (mask,) = masks_of(program, jnp.uint32(first), jnp.float32(score_U), inside)
     return program, mask
 
 
@@ -49,7 +50,7 @@ def share_hidden(mask):
 @pytest.mark.parametrize("ratio", [0.75, 0.5])
 def test_counts_are_those_of_tubes_and_both_sides_make_up_the_clip(ratio):
     program, mask = draw(np.random.default_rng(0).exponential(size=64), ratio=ratio)
-    (tube,) = mask_programs(MaskConfig(ratios=(ratio,)), GRID)
+    (tube,) = mask_programs(TubeMasks(ratios=(ratio,)), GRID)
     assert program.targets == tube.targets
     assert program.name != tube.name
     assert mask.target_BxM.shape == (CLIPS, *tube.targets)
@@ -131,9 +132,9 @@ def test_kinds_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"mask.kind is 'motion'.*saliency.kind is 'none'.*saliency.kind=paper"):
         small_config(**{"mask.kind": "motion", "saliency.kind": "none", "loss.motion.scope": "dense"})
     with pytest.raises(ValueError, match=r"mask.temperature is 0.0; it must be greater than 0"):
-        MaskConfig(kind="motion", temperature=0.0)
+        MotionMasks(temperature=0.0)
     with pytest.raises(ValueError, match=r"mask.ratios is empty"):
-        MaskConfig(kind="motion", ratios=())
+        MotionMasks(ratios=())
 
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")

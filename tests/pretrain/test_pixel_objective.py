@@ -11,12 +11,20 @@ from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, to_global
 from surgmotion_jax.pretrain.config import AlarmConfig
-from surgmotion_jax.pretrain.losses.pixels import VARIANCE_EPS, pixel_loss, pixel_targets, pixel_terms
+from surgmotion_jax.pretrain.losses.pixels import VARIANCE_EPS, pixel_loss, pixel_targets
 from surgmotion_jax.pretrain.monitor.alarms import check_monitoring, collapse_alarms
 from surgmotion_jax.pretrain.monitor.heldout import compile_heldout_step
-from surgmotion_jax.pretrain.objective import loss_and_metrics, pixels_of, prepare
+from surgmotion_jax.pretrain.objective import (
+    Prepared,
+    TargetWeights,
+    loss_and_metrics,
+    pixels_of,
+    prepare,
+    record_of,
+    set_terms,
+)
 from surgmotion_jax.pretrain.plan.cost import expected_traffic, kept_bytes, step_flops
-from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.sample.masks import MaskSet, mask_programs
 from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.setup.summary import parameter_count, summarise
 from surgmotion_jax.pretrain.state import abstract_state, init_state, shardings_of
@@ -100,13 +108,17 @@ def test_loss_is_the_formula_and_so_is_its_gradient():
 
 def test_motion_weighs_pixels_only_where_asked():
     predicted, target, motion = map(jnp.asarray, random_prediction(np.random.default_rng(2)))
-    plain, eligible = jnp.full((2, 5), 0.2), jnp.ones((2, 5), bool)
-    losses = {
-        weigh: pixel_terms(
-            predicted, target, plain, motion, eligible, pixel_config(**{"objective.weigh_motion": weigh})
-        )["loss/total"]
-        for weigh in (False, True)
-    }
+    plain = jnp.full((2, 5), 0.2)
+    mask = MaskSet(jnp.zeros((2, 0), jnp.int32), jnp.tile(jnp.arange(5), (2, 1)))
+    weights = TargetWeights(motion, jnp.ones((2, 5), bool), plain)
+    prepared = Prepared(*[jnp.zeros(2)] * 2, (mask,), (weights,), *[jnp.zeros(2)] * 4)
+
+    def total(weigh):
+        config = pixel_config(**{"objective.weigh_motion": weigh})
+        inputs = record_of(prepared, 0, predicted, jnp.zeros(2), target, config, jnp.int32(0))
+        return set_terms(inputs, config)["loss/total"]
+
+    losses = {weigh: total(weigh) for weigh in (False, True)}
     np.testing.assert_allclose(losses[False], pixel_loss(predicted, target, plain))
     np.testing.assert_allclose(losses[True], pixel_loss(predicted, target, motion))
     assert losses[False] != losses[True]
@@ -278,10 +290,14 @@ def test_both_objectives_are_announced_with_parameters_and_operations():
             r"Set --config.loss.affinity.weight=0 --config.loss.diversity.weight=0",
         ),
         ({"loss.diversity.weight": 0.3}, r"'pixel', but loss.diversity.weight are not 0.*Set --config.loss.div"),
-        ({"loss.stop_gradient": False}, r"pixels have no gradient to stop.*stop_gradient=True"),
+        ({"objective.stop_gradient": False}, r"pixels have no gradient to stop.*stop_gradient=True"),
         (
             {"objective.weigh_motion": True, "loss.motion.scope": "topk"},
             r"weights on every token: set --config.loss.motion.scope=dense",
+        ),
+        (
+            {"loss.pixel.weight": 0.0},
+            r"no term judges the predicted pixels.*--config.loss.pixel.weight=1",
         ),
         ({"objective.decoder.heads": 5}, r"objective.decoder.width is 48 with 5 heads.*change objective.decoder.heads"),
         ({"objective.decoder.heads": 16}, r"parts of at least 6"),

@@ -144,7 +144,7 @@ def test_time_input_and_cost_follow_from_operations():
 
 def test_the_program_with_most_context_is_compiled():
     programs = mask_programs(small_config(**{"mask.ratios": (0.9, 0.45, 0.67)}).mask, small_config().grid)
-    assert largest(programs).ratio == 0.45
+    assert largest(programs).name == "tube 0.45"
 
 
 @pytest.mark.parametrize(

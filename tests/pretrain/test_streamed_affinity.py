@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.pretrain.config import AffinityLossConfig
-from surgmotion_jax.pretrain.losses.terms import affinity_loss
+from surgmotion_jax.pretrain.losses.affinity import AffinityLossConfig, affinity_loss
 
 ROWS = AffinityLossConfig().rows
 

@@ -23,7 +23,7 @@ from surgmotion_jax.models.reference_names import (
 )
 from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain.config import OptimConfig
-from surgmotion_jax.pretrain.losses.terms import motion_loss
+from surgmotion_jax.pretrain.losses.motion import motion_loss
 from surgmotion_jax.pretrain.objective import TARGET_NORM_EPS, predict_targets, targets_of
 from surgmotion_jax.pretrain.optimizer import adam, adamw, ema
 from surgmotion_jax.pretrain.sample.masks import MaskSet

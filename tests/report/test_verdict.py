@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from surgmotion_jax.report.curves import GROUPS, SPEED, Panel, curves, panel_chart, running_median, throughput
+from surgmotion_jax.report.curves import SPEED, Panel, curves, groups, panel_chart, running_median, throughput
 from surgmotion_jax.report.run import load_run
 from surgmotion_jax.report.tables import clock, duration, subtitle
 from surgmotion_jax.report.verdict import THRESHOLDS, read_gauges, verdict
@@ -95,7 +95,7 @@ def test_series_are_sorted_keep_nulls_and_the_last_of_a_step(tmp_path: pathlib.P
 def test_every_logged_metric_has_a_chart(finished_workdir: pathlib.Path) -> None:
     run = load_run(finished_workdir)
     logged = {(entry.kind, name) for entry in run.entries for name in entry.metrics}
-    panels: list[Panel] = [*SPEED, *(panel for _, group in GROUPS for panel in group)]
+    panels: list[Panel] = [*SPEED, *(panel for _, group in groups(run) for panel in group)]
     drawn = {(curve.kind, curve.name) for panel in panels for curve in panel.curves}
     # The training-time spreads repeat the held-out ones on a noisier sample.
     assert logged - drawn == {("train", "gauge/prediction_std"), ("train", "gauge/target_std")}
@@ -104,7 +104,7 @@ def test_every_logged_metric_has_a_chart(finished_workdir: pathlib.Path) -> None
 
 def test_chart_holds_the_logged_numbers(finished_workdir: pathlib.Path) -> None:
     run = load_run(finished_workdir)
-    (panel,) = (panel for _, group in GROUPS for panel in group if panel.title == "Active dimensions")
+    (panel,) = (panel for _, group in groups(run) for panel in group if panel.title == "Active dimensions")
     chart = panel_chart(run, panel)
     np.testing.assert_array_equal(chart.lines[0].value_N, 100 * run.series("train", "gauge/active_dims")[1])
     assert [(mark.step, mark.label) for mark in chart.marks] == [(120, "resumed")]

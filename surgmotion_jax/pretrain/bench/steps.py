@@ -110,6 +110,7 @@ def train_on_given(
         jnp.zeros((rows, grid.columns)),
         jnp.ones((rows, grid.height, grid.width), bool),
         jnp.zeros((rows, grid.columns), bool),
+        jnp.ones((rows, grid.tokens), bool),
     )
     grads, metrics = jax.grad(loss_and_metrics, has_aux=True)(state.params, state.target, prepared, config, layout)
     return update(state, grads, metrics, config)
@@ -197,4 +198,4 @@ class CountedProgram(MaskProgram):
 def counted(counts: Counts, grid: Grid) -> CountedProgram:
     """The program of given counts, for arithmetic about it; no mask is drawn by it."""
     contexts, targets = zip(*counts, strict=True)
-    return CountedProgram("given counts", grid, targets, None, seen=contexts)
+    return CountedProgram("given counts", grid, targets, seen=contexts)

@@ -26,6 +26,8 @@ from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.bench.steps import Given
 from surgmotion_jax.pretrain.bench.timing import StepTime
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.losses.motion import MotionLossConfig
+from surgmotion_jax.pretrain.losses.table import TERMS, settings_of
 
 NEEDED = ("torch", "transformers")
 TARGET_NORM_EPS = 1e-5  # PyTorch's default for a layer norm without parameters
@@ -38,14 +40,14 @@ def check_peer(config: PretrainConfig) -> None:
         raise ValueError(
             f"--peer=torch needs {' and '.join(missing)}, not installed here; pip install 'surgmotion-jax[torch]'."
         )
-    loss, model = config.loss, config.model
+    motion, model = settings_of(config.loss, MotionLossConfig), config.model
+    others = [name for name, settings in config.loss.items() if settings is not motion and not TERMS[name].error]
     extra = {
-        "loss.motion.alpha": (loss.motion.alpha, 0),
-        "loss.affinity.weight": (loss.affinity.weight, 0),
-        "loss.diversity.weight": (loss.diversity.weight, 0),
-        "loss.motion.scope": (loss.motion.scope, "dense"),
-        "loss.motion.weight": (loss.motion.weight, 1),
-        "loss.stop_gradient": (loss.stop_gradient, True),
+        "loss.motion.alpha": (motion.alpha, 0),
+        **{f"loss.{name}.weight": (config.loss[name].weight, 0) for name in others},
+        "loss.motion.scope": (motion.scope, "dense"),
+        "loss.motion.weight": (motion.weight, 1),
+        "objective.stop_gradient": (config.objective.stop_gradient, True),
         "model.positions": (model.positions, "rope_tiled"),
         "model.v21.levels": (model.v21.levels, 0),
         "optim.accumulate": (config.optim.accumulate, 1),

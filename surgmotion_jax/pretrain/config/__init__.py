@@ -1,11 +1,13 @@
 """Pretraining configuration: one frozen dataclass per section, one comment per field.
 
+Three sections follow from tables, where their classes lie beside the functions that read them: `loss`
+(`surgmotion_jax/pretrain/losses/table.py`), `mask` and `saliency` (`masks.py` and `saliencies.py` in
+`surgmotion_jax/pretrain/sample/`).
+
 The ConfigDict that users override is built from these classes and turned back into them at the door.
 """
 
 from surgmotion_jax.pretrain.config.augment import AugmentConfig
-from surgmotion_jax.pretrain.config.loss import AffinityLossConfig, DiversityLossConfig, LossConfig, MotionLossConfig
-from surgmotion_jax.pretrain.config.masks import BlockSet, MaskConfig, SaliencyConfig
 from surgmotion_jax.pretrain.config.monitor import AlarmConfig, ProbeConfig
 from surgmotion_jax.pretrain.config.objective import ObjectiveConfig
 from surgmotion_jax.pretrain.config.optim import OptimConfig
@@ -15,22 +17,15 @@ from surgmotion_jax.pretrain.config.run import CheckpointConfig, HeldoutConfig, 
 __all__ = [
     "RUN_FIELDS",
     "RUN_SECTIONS",
-    "AffinityLossConfig",
     "AlarmConfig",
     "AugmentConfig",
-    "BlockSet",
     "CheckpointConfig",
-    "DiversityLossConfig",
     "HeldoutConfig",
     "InitConfig",
-    "LossConfig",
-    "MaskConfig",
-    "MotionLossConfig",
     "ObjectiveConfig",
     "OptimConfig",
     "PretrainConfig",
     "ProbeConfig",
     "RunConfig",
-    "SaliencyConfig",
     "as_dict",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from surgmotion_jax.checks import one_of
 from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.models.pixel_decoder import DecoderSettings, decoder_model
-from surgmotion_jax.pretrain.config.loss import LossConfig
+from surgmotion_jax.pretrain.losses.motion import MotionLossConfig
+from surgmotion_jax.pretrain.losses.table import TERMS, active_terms, settings_of
+from surgmotion_jax.pretrain.losses.term import TermConfig
 
 HEADS = {"latent": "predictor", "pixel": "decoder"}  # the part of the state that predicts
 
@@ -20,6 +23,7 @@ class ObjectiveConfig:
     decoder: DecoderSettings = field(default_factory=DecoderSettings)  # pixel: takes the predictor's place
     norm_pixels: str = "patch"  # pixel: unit variance of each masked tube patch (MAE), of each channel of it, or none
     weigh_motion: bool = False  # pixel: weigh errors as loss.motion says; False: every masked token alike
+    stop_gradient: bool = True  # False lets the gradient into the targets: features collapse; shows the gauges at work
 
     def __post_init__(self) -> None:
         one_of("objective.kind", self.kind, tuple(HEADS))
@@ -31,6 +35,11 @@ class ObjectiveConfig:
         return self.kind == "pixel"
 
     @property
+    def predicts(self) -> str:
+        """What the terms of the loss judge."""
+        return "pixels" if self.pixels else "features"
+
+    @property
     def head(self) -> str:
         """Name, in the state's parameters, of the network that predicts."""
         return HEADS[self.kind]
@@ -39,24 +48,44 @@ class ObjectiveConfig:
         """`model` with the network that predicts as its predictor: itself, or one with the decoder there."""
         return decoder_model(model, self.decoder) if self.pixels else model
 
+    def describe(self) -> str:
+        """What the terms of the loss leave open, for the banner; nothing for features."""
+        if not self.pixels:
+            return ""
+        per = {"patch": "normalised per tube patch", "channel": "normalised per channel of a tube patch"}
+        weights = "weighed by motion" if self.weigh_motion else "all masked tokens alike"
+        return f"{per.get(self.norm_pixels, 'in [0, 1]')}, {weights}"
 
-def check_objective(objective: ObjectiveConfig, loss: LossConfig) -> None:
-    """Raises ValueError where pixels are asked for together with terms that exist for features only."""
-    if not objective.pixels:
-        return
-    extra = [f"loss.{name}.weight" for name in ("affinity", "diversity") if getattr(loss, name).weight]
+
+def check_objective(objective: ObjectiveConfig, loss: Mapping[str, TermConfig]) -> None:
+    """Raises ValueError where a loss does not fit what is predicted, or has no term at all."""
+    kind, of = objective.kind, objective.predicts
+    extra = sorted(n for n, term in TERMS.items() if term.of != of and not term.error and loss[n].weight)
     if extra:
-        flags = " ".join(f"--config.{name}=0" for name in extra)
+        fields = [f"loss.{name}.weight" for name in extra]
+        flags = " ".join(f"--config.{name}=0" for name in fields)
+        other = next(kind for kind in HEADS if kind != objective.kind)
         raise ValueError(
-            f"objective.kind is 'pixel', but {' and '.join(extra)} are not 0: affinity and diversity are terms of "
-            f"predicted features. Set {flags}, or --config.objective.kind=latent."
+            f"objective.kind is {kind!r}, but {' and '.join(fields)} are not 0, weights of terms that cannot judge "
+            f"predicted {of}. Set {flags}, or --config.objective.kind={other}."
         )
-    if not loss.stop_gradient:
+    if not any(active_terms(loss, of)):
+        fields = [f"loss.{name}.weight" for name, term in TERMS.items() if term.of == of]
         raise ValueError(
-            "objective.kind is 'pixel', but loss.stop_gradient is False: pixels have no gradient to stop. Set "
-            "--config.loss.stop_gradient=True."
+            f"no term judges the predicted {of}: {', '.join(fields)} are 0; give one of them a weight, e.g. "
+            f"--config.{fields[0]}=1."
         )
-    if objective.weigh_motion and loss.motion.scope == "topk":
+    if objective.pixels:
+        _check_pixels(objective, settings_of(loss, MotionLossConfig))
+
+
+def _check_pixels(objective: ObjectiveConfig, motion: MotionLossConfig) -> None:
+    if not objective.stop_gradient:
+        raise ValueError(
+            "objective.kind is 'pixel', but objective.stop_gradient is False: pixels have no gradient to stop. Set "
+            "--config.objective.stop_gradient=True."
+        )
+    if objective.weigh_motion and motion.scope == "topk":
         raise ValueError(
             "objective.weigh_motion is True and loss.motion.scope is 'topk', which leaves all but a few tubes without "
             "a loss; pixels take weights on every token: set --config.loss.motion.scope=dense."

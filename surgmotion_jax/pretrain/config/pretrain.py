@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from surgmotion_jax.checks import at_least
+from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.data.config import DataConfig
 from surgmotion_jax.models.config import Grid, ModelConfig
 from surgmotion_jax.parallel.config import DistributedConfig, ParallelConfig
 from surgmotion_jax.pretrain.config.augment import AugmentConfig
-from surgmotion_jax.pretrain.config.loss import LossConfig
-from surgmotion_jax.pretrain.config.masks import MaskConfig, SaliencyConfig
 from surgmotion_jax.pretrain.config.monitor import AlarmConfig, ProbeConfig
 from surgmotion_jax.pretrain.config.objective import ObjectiveConfig, check_objective
 from surgmotion_jax.pretrain.config.optim import OptimConfig
 from surgmotion_jax.pretrain.config.run import CheckpointConfig, HeldoutConfig, InitConfig, RunConfig
+from surgmotion_jax.pretrain.losses.table import active_terms, default_losses, term_settings
+from surgmotion_jax.pretrain.losses.term import TermConfig
+from surgmotion_jax.pretrain.sample.mask_kind import MaskConfig
+from surgmotion_jax.pretrain.sample.masks import MASKS, mask_settings
+from surgmotion_jax.pretrain.sample.saliencies import SALIENCIES, saliency_settings
+from surgmotion_jax.pretrain.sample.saliency_kind import NeedsScore, SaliencyConfig
+from surgmotion_jax.pretrain.sample.tube_masks import TubeMasks
 
 # Sections that may differ between a run and its resumption without changing what is learnt.
 RUN_SECTIONS = ("run", "checkpoint", "parallel", "distributed", "alarms", "heldout", "probe")
@@ -24,7 +30,7 @@ RUN_FIELDS = (
     "model.attention",
     "model.remat",
     "optim.offload",
-    "loss.affinity.rows",
+    "loss.*.rows",
     "data.workers",
     "data.threads",
     "data.prefetch",
@@ -42,10 +48,10 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    mask: MaskConfig = field(default_factory=MaskConfig)
-    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    mask: MaskConfig = field(default_factory=TubeMasks, metadata={"choices": mask_settings})
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig, metadata={"choices": saliency_settings})
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: Mapping[str, TermConfig] = field(default_factory=default_losses, metadata={"entries": term_settings})
     optim: OptimConfig = field(default_factory=OptimConfig)
     heldout: HeldoutConfig = field(default_factory=HeldoutConfig)
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
@@ -75,24 +81,19 @@ class PretrainConfig:
                 f"augment.crop {crop} is larger than data.canvas {self.data.canvas}; the crop is cut from the canvas, "
                 "so raise data.canvas or lower augment.crop."
             )
-        if self.loss.motion.scope == "topk" and self.saliency.kind == "none":
+        one_of("mask.kind", self.mask.kind, tuple(MASKS))
+        one_of("saliency.kind", self.saliency.kind, tuple(SALIENCIES))
+        SALIENCIES[self.saliency.kind].check(self.saliency, self.model)
+        if not SALIENCIES[self.saliency.kind].scores:
+            self._refuse_what_needs_a_score()
+
+    def _refuse_what_needs_a_score(self) -> None:
+        needs: list[NeedsScore | None] = [MASKS[self.mask.kind].needs_score(self.mask)]
+        needs += [a.term.needs_score(a.settings) for a in active_terms(self.loss, self.objective.predicts)]
+        for need in filter(None, needs):
             raise ValueError(
-                "loss.motion.scope is 'topk', which picks tubes by their motion score, but saliency.kind is 'none'; "
-                "set --config.saliency.kind=paper or --config.loss.motion.scope=dense."
-            )
-        if self.saliency.unit == "tubelet" and self.model.tubelet < 2 and self.saliency.kind != "none":
-            raise ValueError(
-                "saliency.unit='tubelet' needs model.tubelet of at least 2: a motion score needs two frames."
-            )
-        if self.mask.kind == "motion" and self.saliency.kind == "none":
-            raise ValueError(
-                "mask.kind is 'motion', which hides tubes by their motion score, but saliency.kind is 'none'; "
-                "set --config.saliency.kind=paper or --config.mask.kind=tube."
-            )
-        if self.saliency.kind == "flow" and patch % 4:
-            raise ValueError(
-                f"saliency.kind 'flow' looks at a patch in quarters, but model.patch is {patch}; use a multiple of 4 "
-                "or --config.saliency.kind=paper."
+                f"{need.why}, but saliency.kind is {self.saliency.kind!r}; set --config.saliency.kind=paper or "
+                f"{need.instead}."
             )
 
     @property
@@ -100,6 +101,6 @@ class PretrainConfig:
         return self.model.grid(self.data.frames, self.augment.crop, self.augment.crop)
 
 
-def as_dict(config: Any) -> Any:
+def as_dict(config: PretrainConfig) -> dict[str, Any]:
     """A config as nested plain dicts, for JSON and for comparison."""
     return dataclasses.asdict(config)

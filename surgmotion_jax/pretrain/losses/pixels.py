@@ -8,14 +8,31 @@ Letters: B batch, T frames, H rows, W columns, N tokens, M target tokens, P valu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import jax
 import jax.numpy as jnp
 
+from surgmotion_jax.checks import at_least
 from surgmotion_jax.models.encoder import patchify
-from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.losses.terms import motion_loss, spread
+from surgmotion_jax.pretrain.losses.term import ErrorMeasure, Measured, Term, TermConfig, TermInputs, wide
 
 VARIANCE_EPS = 1e-6  # of pixels in [0, 1]: a patch without texture becomes 0, not noise
+
+
+@dataclass(frozen=True)
+class PixelLossConfig(TermConfig):
+    """The squared error of pixels. What is predicted, and whether motion weighs it, `objective` says."""
+
+    weight: float = 1.0  # its weight in the total
+
+    def __post_init__(self) -> None:
+        at_least("loss.pixel.weight", self.weight, 0)
+
+    def off(self) -> Self:
+        """The same: the pixel objective has no plainer error."""
+        return self
 
 
 def pixel_targets(video01_BxTxHxWx3: jax.Array, patch: int, tubelet: int, norm: str) -> jax.Array:
@@ -25,8 +42,7 @@ def pixel_targets(video01_BxTxHxWx3: jax.Array, patch: int, tubelet: int, norm: 
     does so for each colour of it, as VideoMAE's code does; 'none' leaves pixels as they are. A patch of one colour
     becomes 0. Variances are population variances, plus 1e-6.
     """
-    wide = jnp.promote_types(video01_BxTxHxWx3.dtype, jnp.float32)
-    values_BxNxP = patchify(video01_BxTxHxWx3.astype(wide), patch, tubelet)
+    values_BxNxP = patchify(wide(video01_BxTxHxWx3), patch, tubelet)
     if norm == "none":
         return values_BxNxP
     axes = (-2,) if norm == "channel" else (-2, -1)
@@ -38,31 +54,26 @@ def pixel_targets(video01_BxTxHxWx3: jax.Array, patch: int, tubelet: int, norm: 
 
 def pixel_loss(prediction_BxMxP: jax.Array, target_BxMxP: jax.Array, weight_BxM: jax.Array) -> jax.Array:
     """Mean over clips of sum_i weight_i * mean_P (xhat_i - x_i)^2. Weights of a clip sum to 1, or 0 without a token."""
-    wide = jnp.promote_types(prediction_BxMxP.dtype, jnp.float32)
-    error_BxM = jnp.square(prediction_BxMxP.astype(wide) - target_BxMxP.astype(wide)).mean(-1)
+    error_BxM = jnp.square(wide(prediction_BxMxP) - wide(target_BxMxP)).mean(-1)
     return (weight_BxM * error_BxM).sum(-1).mean()
 
 
-def pixel_terms(
-    prediction_BxMxP: jax.Array,
-    target_BxMxP: jax.Array,
-    plain_BxM: jax.Array,
-    motion_BxM: jax.Array,
-    eligible_BxM: jax.Array,
-    config: PretrainConfig,
-) -> dict[str, jax.Array]:
-    """The loss and gauges of one mask set. `loss/l1` is the mean absolute error of the same values.
+def measure(inputs: TermInputs, settings: PixelLossConfig) -> Measured:
+    """The squared error of the masked tokens' pixels."""
+    del settings
+    return Measured(pixel_loss(inputs.predicted_BxMxD, inputs.target_BxMxD, inputs.weight_BxM))
 
-    The spread of predicted pixels has a name of its own: near 0 it says that the mean is predicted, as at the start of
-    every run, not that features collapse.
-    """
-    with jax.named_scope("losses"):
-        weight_BxM = motion_BxM if config.objective.weigh_motion else plain_BxM
-        squared = pixel_loss(prediction_BxMxP, target_BxMxP, weight_BxM)
-        seen = spread(prediction_BxMxP, eligible_BxM, config.loss.diversity.eps)
-        return {
-            "loss/total": config.loss.motion.weight * squared,
-            "loss/pixel": squared,
-            "loss/l1": jax.lax.stop_gradient(motion_loss(prediction_BxMxP, target_BxMxP, plain_BxM)),
-            "gauge/pixel_std": jax.lax.stop_gradient(seen.std_D.mean()),
-        }
+
+def _mean(values_BxMxP: jax.Array) -> jax.Array:
+    return jnp.nanmean(values_BxMxP, axis=(0, 1))
+
+
+SQUARES = ErrorMeasure(pixel_loss, jnp.square, _mean)
+PIXEL = Term(
+    label="squared error of pixels",
+    unit="squares",
+    settings=PixelLossConfig,
+    measure=measure,
+    of="pixels",
+    error=True,
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,14 @@ import numpy as np
 from surgmotion_jax.models.encoder import gather_tokens
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.losses.pixels import pixel_loss
-from surgmotion_jax.pretrain.losses.terms import motion_loss, spread
+from surgmotion_jax.pretrain.losses.table import ERRORS
 from surgmotion_jax.pretrain.objective import (
-    Prediction,
     Prepared,
     RawBatch,
-    gauges,
+    feature_gauges,
     pixels_of,
     predict_targets,
+    prediction_gauge,
     targets_of,
 )
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
@@ -52,6 +51,9 @@ class HeldoutBatch(NamedTuple):
     metrics: dict[str, jax.Array]
     gram_CxC: jax.Array
     pictured: Pictured
+
+
+HeldoutStep = Callable[[TrainState, RawBatch], HeldoutBatch]
 
 
 def heldout_step(
@@ -99,26 +101,16 @@ def _set_metrics(
     shuffled, _ = predict_targets(state.params, others_patches, mask, config, layout)
     target = gather_tokens(targets_BxNxD, mask.target_BxM)
     real = weights.plain_BxM > 0
-    error, centre, distance = _measures(config)
-    constant_D = centre(jnp.where(real[..., None], target, jnp.nan), axis=(0, 1))
-    one = Prediction(predicted, gather_tokens(features_BxNxC, mask.target_BxM), context)
-    seen = spread(predicted, weights.eligible_BxM, config.loss.diversity.eps)
+    error = ERRORS[config.objective.predicts]
+    constant_D = error.best_constant(jnp.where(real[..., None], target, jnp.nan))
     metrics = {
-        "heldout/loss": error(predicted, target, weights.plain_BxM),
-        "heldout/constant": error(jnp.broadcast_to(constant_D, target.shape), target, weights.plain_BxM),
-        "heldout/shuffled": error(shuffled, target, weights.plain_BxM),
-        **gauges(one, weights, seen, config),
+        "heldout/loss": error.mean(predicted, target, weights.plain_BxM),
+        "heldout/constant": error.mean(jnp.broadcast_to(constant_D, target.shape), target, weights.plain_BxM),
+        "heldout/shuffled": error.mean(shuffled, target, weights.plain_BxM),
+        **prediction_gauge(predicted, weights.eligible_BxM, config),
+        **feature_gauges(gather_tokens(features_BxNxC, mask.target_BxM), context, weights.eligible_BxM),
     }
-    if config.objective.pixels:  # what spreads is not features, and says nothing of their collapse
-        metrics["gauge/pixel_std"] = metrics.pop("gauge/prediction_std")
-    return metrics, jnp.where(real, distance(predicted - target).mean(-1), jnp.nan)
-
-
-def _measures(config: PretrainConfig) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array], Any]:
-    """The error of predictions, the constant that makes it smallest, and the error of one value."""
-    if config.objective.pixels:
-        return pixel_loss, jnp.nanmean, jnp.square
-    return motion_loss, jnp.nanmedian, jnp.abs
+    return metrics, jnp.where(real, error.of_value(predicted - target).mean(-1), jnp.nan)
 
 
 def rankme(gram_CxC: np.ndarray) -> float:
@@ -133,7 +125,7 @@ def rankme(gram_CxC: np.ndarray) -> float:
     return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
 
 
-def compile_heldout_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
+def compile_heldout_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> HeldoutStep:
     """The held-out step compiled ahead of time."""
     jitted = jax.jit(
         partial(heldout_step, config=config, program=program, layout=layout),
@@ -144,7 +136,9 @@ def compile_heldout_step(config: PretrainConfig, program: MaskProgram, layout: M
     return jitted.lower(*abstract).compile()
 
 
-def evaluate_heldout(step: Any, state: TrainState, batches: Iterable[RawBatch]) -> tuple[dict[str, float], Pictured]:
+def evaluate_heldout(
+    step: HeldoutStep, state: TrainState, batches: Iterable[RawBatch]
+) -> tuple[dict[str, float], Pictured]:
     """Means over the held-out batches with RankMe over all of them, and the first batch's pictures."""
     metrics: list[dict[str, float]] = []
     gram: np.ndarray | None = None

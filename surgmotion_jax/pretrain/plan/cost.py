@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import jax
@@ -19,6 +20,8 @@ import jax
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import TransformerConfig
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.losses.table import Active, active_terms
+from surgmotion_jax.pretrain.losses.term import Counts
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 
 WIDTH = {"float32": 4, "bfloat16": 2}  # bytes of the computation's dtype
@@ -61,15 +64,21 @@ def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float,
     target = 0 if config.objective.pixels else whole.forward
     # Each product has two gradients; patches need none.
     backward = 2 * (context + predictor) - sum(one.embed for one in contexts)
-    if not config.loss.stop_gradient:
+    if not config.objective.stop_gradient:
         backward += 2 * target - whole.embed
-    # Affinities of predictions and targets, both again for the gradient, and two gradients of the predictions'.
-    compared = [min(m, config.loss.affinity.max_tokens or m) for _, m in sets] if config.loss.affinity.weight else []
-    affinity = sum(6 * 2 * m * m * config.model.target_width for m in compared)
+    losses = sum(active.term.flops(active.settings, each) for active, each in _terms_and_counts(config, program))
     (height, width), side = config.data.canvas, config.augment.crop
     prepare = 3 * config.data.frames * 2 * (side * height * width + side * side * width)
     again = sum(one.recomputed for one in (*contexts, *predictors))
-    return context, predictor, target, backward, affinity, prepare, again
+    return context, predictor, target, backward, losses, prepare, again
+
+
+def _terms_and_counts(config: PretrainConfig, program: MaskProgram) -> list[tuple[Active, Counts]]:
+    """Every term of the loss with the numbers of every mask set."""
+    width = config.objective.head_model(config.model).target_width
+    sets = zip(program.contexts, program.targets, strict=True)
+    counts = [Counts(context, target, config.grid.tokens, width) for context, target in sets]
+    return list(product(active_terms(config.loss, config.objective.predicts), counts))
 
 
 def kept_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
@@ -104,17 +113,15 @@ def trunk_bytes(c: TransformerConfig, tokens: int) -> int:
 
 
 def working_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
-    """Estimated bytes of what lives briefly: one block of the target encoder, clips as floats, affinity rows."""
+    """Estimated bytes of what lives briefly: one block of the target encoder, clips as floats, the largest term's."""
     model, tokens = config.objective.head_model(config.model), config.grid.tokens
     c = model.encoder
     block = tokens * (c.width * (4 + 4 + 5 * WIDTH[c.dtype]) + 2 * c.mlp * WIDTH[c.dtype])
     block += c.heads * tokens**2 * 6 if c.attention == "xla" else 0
     height, width = config.data.canvas
     floats = config.data.frames * 3 * 4 * (height * width + 3 * config.augment.crop**2)
-    most, affinity = max(program.targets), config.loss.affinity
-    compared = min(most, affinity.max_tokens or most) if affinity.weight else 0
-    rows = 5 * 4 * compared * min(compared, affinity.rows)
-    return clips * (floats + max(block, rows + 4 * most * model.target_width * 4))
+    held = [active.term.working_bytes(active.settings, each) for active, each in _terms_and_counts(config, program)]
+    return clips * (floats + max(block, max(held) + 4 * max(program.targets) * model.target_width * 4))
 
 
 @dataclass(frozen=True)

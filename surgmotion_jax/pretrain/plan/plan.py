@@ -171,7 +171,7 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
     """`preflight.check` for GPUs that are not there. Raises its ValueErrors."""
     check_attention(config.model.attention, "gpu", config.model.dtype)
     programs = mask_programs(config.mask, config.grid)
-    preflight.check_top_k(config, programs)
+    preflight.check_terms(config, programs)
     check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)
     check_batch("heldout.batch", config.heldout.batch, layout)
     return programs, sharded_shapes(config, layout)

@@ -27,8 +27,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.pretrain.sample.block_match import blocks, match
 from surgmotion_jax.pretrain.sample.camera_motion import camera_field, fit_camera, warp
+from surgmotion_jax.pretrain.sample.saliency_kind import Clips, Saliency, SaliencyConfig, check_unit
 
 PER_PATCH = 4  # working pixels along a side of a patch
 COARSE, FINE, OWN = 6, 3, 6  # pixels searched: of halved frames, after the first warp, after the second
@@ -143,3 +145,21 @@ def _around(x_Txhxw: jax.Array) -> jax.Array:
     """Sum over the window around each working pixel."""
     window = (1, WINDOW, WINDOW)
     return jax.lax.reduce_window(x_Txhxw, 0.0, jax.lax.add, window, (1, 1, 1), "SAME")
+
+
+def score(clips: Clips, settings: SaliencyConfig, model: ModelConfig) -> jax.Array:
+    """`flow_score` as the table asks for it."""
+    return flow_score(clips.video01_BxTxHxWx3, clips.pixels_BxHxW, model.patch, model.tubelet, settings.unit)
+
+
+def check(settings: SaliencyConfig, model: ModelConfig) -> None:
+    """Raises ValueError for patches that have no quarters, and for tubes that are too short to move."""
+    check_unit(settings, model)
+    if model.patch % PER_PATCH:
+        raise ValueError(
+            f"saliency.kind 'flow' looks at a patch in quarters, but model.patch is {model.patch}; use a multiple of "
+            f"{PER_PATCH} or --config.saliency.kind=paper."
+        )
+
+
+FLOW = Saliency(score, SaliencyConfig, check)

@@ -1,4 +1,4 @@
-"""Motion saliency of tubes from pixels, and the loss weights it gives. On device, per sample, no communication.
+"""The paper's motion score of tubes from pixels, and what is done with scores. On device, per sample, no communication.
 
 Letters: B batch, T frames, H rows, W columns, t tubelet steps, h and w rows and columns of patches, U tubes of a clip
 (h*w columns, or t*h*w tubelets), N tokens.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from surgmotion_jax.models.config import Grid
-from surgmotion_jax.pretrain.config import MotionLossConfig
+from surgmotion_jax.models.config import Grid, ModelConfig
+from surgmotion_jax.pretrain.sample.saliency_kind import Clips, Saliency, SaliencyConfig
 
 
 def _pool(x_BxTxHxW: jax.Array, patch: int) -> jax.Array:
@@ -108,41 +108,16 @@ def rescale_score(score_BxU: jax.Array, eligible_BxU: jax.Array, kind: str) -> j
     return jnp.where(high > low, (score_BxU - low) / span, 0.0)
 
 
-def topk_token_weights(
-    score_BxU: jax.Array, masked_BxN: jax.Array, eligible_BxU: jax.Array, grid: Grid, config: MotionLossConfig
-) -> jax.Array:
-    """Token weights [B,N] of the literal formula: 1 + w_i on the tubes of I_h, shared by the tube's masked tokens.
-
-    `eligible` tubes are masked and inside the field of view. The weights of a clip sum to K + 1 (`reduce` sum) or 1
-    (mean); a clip without an eligible tube gets zeros.
-    """
-    chosen_BxU = top_tubes(score_BxU, eligible_BxU, config.top_k)
-    rescaled_BxU = rescale_score(score_BxU, eligible_BxU, config.score_norm)
-    logits_BxU = jnp.where(chosen_BxU, config.gamma * rescaled_BxU, -jnp.inf)
-    peak = jnp.where(chosen_BxU.any(-1, keepdims=True), logits_BxU.max(-1, keepdims=True), 0.0)
-    share_BxU = jnp.exp(logits_BxU - peak)
-    share_BxU = share_BxU / jnp.maximum(share_BxU.sum(-1, keepdims=True), 1e-20)
-    weight_BxU = jnp.where(chosen_BxU, 1 + share_BxU, 0.0)
-    if config.reduce == "mean":
-        weight_BxU = weight_BxU / jnp.maximum(weight_BxU.sum(-1, keepdims=True), 1e-20)
-    tokens_BxU = tube_tokens(masked_BxN, weight_BxU.shape[1])
-    return per_token(weight_BxU / jnp.maximum(tokens_BxU, 1), grid) * masked_BxN
-
-
 def tube_tokens(masked_BxN: jax.Array, tubes: int) -> jax.Array:
     """Number of masked tokens of each tube, [B,U]."""
     batch, tokens = masked_BxN.shape
     return masked_BxN.reshape(batch, tokens // tubes, tubes).sum(1)
 
 
-def dense_token_weights(
-    score_BxN: jax.Array, masked_BxN: jax.Array, eligible_BxN: jax.Array, config: MotionLossConfig
-) -> jax.Array:
-    """Token weights [B,N]: 1 + alpha m_i on every masked token, divided by their sum (times K + 1 under `reduce` sum).
+def score(clips: Clips, settings: SaliencyConfig, model: ModelConfig) -> jax.Array:
+    """`motion_score` as the table asks for it."""
+    video = clips.video01_BxTxHxWx3
+    return motion_score(video, model.patch, model.tubelet, settings.unit, clips.inside_Bxhxw)
 
-    m is the score min-max normalised over the clip's masked tokens inside the field of view, 0 elsewhere.
-    """
-    motion_BxN = jnp.where(eligible_BxN, rescale_score(score_BxN, eligible_BxN, "minmax"), 0.0)
-    weight_BxN = jnp.where(masked_BxN, 1 + config.alpha * motion_BxN, 0.0)
-    scale = config.top_k + 1 if config.reduce == "sum" else 1
-    return scale * weight_BxN / jnp.maximum(weight_BxN.sum(-1, keepdims=True), 1e-20)
+
+PAPER = Saliency(score, SaliencyConfig)

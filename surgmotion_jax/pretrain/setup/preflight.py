@@ -5,6 +5,7 @@ from __future__ import annotations
 from surgmotion_jax.models.attention import check_attention
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.losses.table import active_terms
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.state import TrainState, abstract_state
 
@@ -30,21 +31,15 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
             "their loss over several levels is not built; set --config.model.v21.levels=0 to pretrain."
         )
     programs = mask_programs(config.mask, config.grid)
-    check_top_k(config, programs)
+    check_terms(config, programs)
     check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)
     check_batch("heldout.batch", config.heldout.batch, layout)
     return programs, abstract_state(config, layout)
 
 
-def check_top_k(config: PretrainConfig, programs: tuple[MaskProgram, ...]) -> None:
-    """Raises ValueError if I_h asks for more tubes than a mask hides."""
-    motion, grid = config.loss.motion, config.grid
-    if motion.scope != "topk":
-        return
-    per_tube = grid.time if config.saliency.unit == "column" else 1
+def check_terms(config: PretrainConfig, programs: tuple[MaskProgram, ...]) -> None:
+    """Raises ValueError if a term asks for more tubes than a mask hides."""
+    per_tube = config.grid.time if config.saliency.unit == "column" else 1
     fewest = min(m for p in programs for m in p.targets) // per_tube
-    if motion.top_k > fewest:
-        raise ValueError(
-            f"loss.motion.top_k is {motion.top_k}, but a mask hides as few as {fewest} tubes of {grid.columns}; lower "
-            "loss.motion.top_k or raise the masked share."
-        )
+    for _, term, settings in active_terms(config.loss, config.objective.predicts):
+        term.check_tubes(settings, fewest, config.grid.columns)

@@ -18,6 +18,8 @@ def with_later_fields(saved: Mapping[str, Any], section: Any = PretrainConfig) -
     completed = dict(saved)
     for field in dataclasses.fields(section):
         make = field.default_factory
+        if "choices" in field.metadata and "kind" in completed.get(field.name, {}):
+            make = field.metadata["choices"]().get(completed[field.name]["kind"], make)
         if dataclasses.is_dataclass(make):
             completed[field.name] = with_later_fields(completed.get(field.name, {}), make)
         elif field.name in completed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.losses.table import active_terms
 from surgmotion_jax.pretrain.plan.cost import step_flops
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, init_state
@@ -64,17 +64,11 @@ def describe_work(config: PretrainConfig, programs: Sequence[MaskProgram]) -> st
 
 def describe_loss(config: PretrainConfig) -> str:
     """The terms of the loss with their weights."""
-    loss, objective = config.loss, config.objective
-    if objective.pixels:
-        per = {"patch": "normalised per tube patch", "channel": "normalised per channel of a tube patch"}
-        weights = "weighed by motion" if objective.weigh_motion else "all masked tokens alike"
-        values = per.get(objective.norm_pixels, "in [0, 1]")
-        return f"{loss.motion.weight:g} squared error of pixels {values}, {weights}; saliency {config.saliency.kind}"
-    scope = f"dense, alpha {loss.motion.alpha:g}" if loss.motion.scope == "dense" else loss.motion.scope
-    return (
-        f"{loss.motion.weight:g} motion ({scope}) + {loss.affinity.weight:g} affinity + "
-        f"{loss.diversity.weight:g} diversity; saliency {config.saliency.kind}"
-    )
+    terms = []
+    for _, term, settings in active_terms(config.loss, config.objective.predicts):
+        detail = term.detail(settings)
+        terms.append(f"{settings.weight:g} {term.label}" + (f" ({detail})" if detail else ""))
+    return f"{' + '.join(terms)} {config.objective.describe()}".rstrip() + f"; saliency {config.saliency.kind}"
 
 
 def summarise(
