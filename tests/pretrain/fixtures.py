@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from surgmotion_jax.config import build, defaults, entry
 from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.parallel.config import ParallelConfig
+from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.objective import RawBatch
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.state import create_state
+from surgmotion_jax.pretrain.step import compile_train_step
 
 
 def small_flags(**overrides: Any) -> ConfigDict:
@@ -43,3 +49,18 @@ def random_batch(config: PretrainConfig, size: int, seed: int = 0) -> RawBatch:
     )
     valid = np.ones((size, config.data.frames), bool)
     return RawBatch(np.clip(video, 0, 255).astype(np.uint8), valid, np.arange(size, dtype=np.uint32))  # type: ignore[arg-type]
+
+
+NANO = {"model.width": 48, "model.heads": 6, "model.mlp": 96, "model.depth": 1}
+
+
+def train(config: PretrainConfig, steps: int = 2) -> list[dict[str, float]]:
+    """The metrics of some steps on one device, all on the same clips."""
+    layout = MeshLayout(make_mesh(ParallelConfig(1, 1, 1), jax.devices()[:1]))
+    state, batch = create_state(config, layout), random_batch(config, config.optim.batch)
+    step = compile_train_step(config, mask_programs(config.mask, config.grid)[0], layout)
+    logged = []
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+        logged.append({name: float(value) for name, value in metrics.items()})
+    return logged
