@@ -25,6 +25,7 @@ from surgmotion_jax.pretrain.sample.saliencies import SALIENCIES
 from surgmotion_jax.pretrain.setup.summary import parameter_count
 from surgmotion_jax.pretrain.state import init_state
 
+Record = Mapping[str, Any]  # a line of the metrics file
 Changes = Mapping[str, Mapping[str, Any]]  # name of a term -> field of its settings -> value
 
 
@@ -134,7 +135,7 @@ class Outcome:
     terms: Mapping[str, float]  # the terms of its loss in the last log line, before weighting
 
 
-def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, Any]]) -> Outcome | None:
+def outcome(name: str, config: PretrainConfig, records: Sequence[Record]) -> Outcome | None:
     """What the metrics of a row's workdir say, None if its last step has not been evaluated.
 
     `records` are those of `metrics.jsonl`; `config` is the row's.
@@ -142,7 +143,7 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, An
     step = last_evaluated(config, records)
     if step is None:
         return None
-    heldout: dict[str, Any] = {}
+    heldout: dict[str, float | None] = {}
     for record in records:
         if record["step"] == step and record["kind"] not in ("train", "event"):
             heldout |= record["metrics"]  # of held-out clips and, where there is one, of the probe
@@ -178,7 +179,7 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Mapping[str, An
     )
 
 
-def last_evaluated(config: PretrainConfig, records: Sequence[Mapping[str, Any]]) -> int | None:
+def last_evaluated(config: PretrainConfig, records: Sequence[Record]) -> int | None:
     """The last step, if it is done and evaluated."""
     last = min(config.steps, config.run.stop_at_step or config.steps)
     done = [r for r in records if r["kind"] == "event" and r["step"] == last and r.get("text") == "finished"]
@@ -186,12 +187,12 @@ def last_evaluated(config: PretrainConfig, records: Sequence[Mapping[str, Any]])
     return last if done and seen else None
 
 
-def _number(metrics: Mapping[str, Any], name: str) -> float:
+def _number(metrics: Mapping[str, float | None], name: str) -> float:
     value = metrics.get(name)
     return math.nan if value is None else float(value)
 
 
-def _summed_up(how: Callable[[Sequence[float]], Any], values: Sequence[float]) -> float:
+def _summed_up(how: Callable[[Sequence[float]], np.floating], values: Sequence[float]) -> float:
     """`how` over the finite values, NaN if there are none."""
     finite = [v for v in values if math.isfinite(v)]
     return float(how(finite)) if finite else math.nan
@@ -283,7 +284,7 @@ def as_markdown(outcomes: Sequence[Outcome], below: Sequence[str]) -> str:
     return "\n".join([*table, "", *(f"- {note}" for note in below), ""])
 
 
-def as_json(config: PretrainConfig, outcomes: Sequence[Outcome], below: Sequence[str]) -> dict[str, Any]:
+def as_json(config: PretrainConfig, outcomes: Sequence[Outcome], below: Sequence[str]) -> dict[str, object]:
     """The numbers as plain values, NaN as None, with the sections of each row's config that make it what it is."""
     rows = [_without_nan(dataclasses.asdict(outcome)) for outcome in outcomes]
     configs = {o.row: as_dict(config_of(all_rows()[o.row], config)) for o in outcomes}
@@ -291,7 +292,7 @@ def as_json(config: PretrainConfig, outcomes: Sequence[Outcome], below: Sequence
     return {"rows": rows, "losses": losses, "seed": config.seed, "batch": config.optim.batch, "notes": list(below)}
 
 
-def _without_nan(value: Any) -> Any:
+def _without_nan(value: object) -> object:
     """`value` with None for every number that is none, in mappings too."""
     if isinstance(value, Mapping):
         return {name: _without_nan(inner) for name, inner in value.items()}

@@ -26,14 +26,14 @@ def measure(inputs, settings):
 
 def test_a_new_term_has_flags_metrics_label_row_and_column(monkeypatch):
     monkeypatch.setitem(TERMS, "size", Term("size of predictions", "L1", SizeConfig, measure))
-    config = small_config(**NANO, **{"loss.size.weight": 0.5, "loss.size.scale": 3.0})
+    config = small_config(**NANO, **{"loss.size.weight": 50.0, "loss.size.scale": 3.0})
     first, second = train(config)
     weights = {name: settings.weight for name, settings in config.loss.items() if f"loss/{name}" in first}
     assert list(weights) == ["motion", "diversity", "affinity", "size"]
     assert first["loss/total"] == pytest.approx(sum(w * first[f"loss/{n}"] for n, w in weights.items()), rel=1e-6)
     assert first["gauge/largest"] > first["loss/size"] / 3 > 0
     assert second["loss/size"] < first["loss/size"], "the step follows its gradient"
-    assert "0.5 size of predictions" in describe_loss(config)
+    assert "50 size of predictions" in describe_loss(config)
     row = ablation.config_of(ablation.all_rows()["size"], config)
     assert [name for name, settings in row.loss.items() if settings != settings.off()] == ["size"]
     end = {"kind": "event", "step": 10, "text": "finished", "metrics": {}}

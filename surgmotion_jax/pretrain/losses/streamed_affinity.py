@@ -17,13 +17,18 @@ Letters: B batch, M masked tokens of a clip, D feature width, R rows of a block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal
 
 MASKED = -1e30  # logit of a token that is not eligible; finite, so that a clip without any gives no NaN
+
+
+Gradients = tuple[jax.Array | None, ...]  # by predictions and by targets [B,M,D], None where not asked for
 
 
 class Affinity(NamedTuple):
@@ -114,15 +119,23 @@ def _log_affinity(
     return jax.nn.log_softmax(jnp.where(eligible_BxM[:, None, :], cosine_BxRxM, MASKED), axis=-1)
 
 
-def _add_slope(total: Any, slope_BxRxM: Any, x_BxMxD: Any, inverse_BxM: Any, block: Any, start: Any) -> jax.Array:
+def _add_slope(
+    total_BxMxD: jax.Array | None,
+    slope_BxRxM: jax.Array,
+    x_BxMxD: jax.Array,
+    inverse_BxM: jax.Array,
+    block: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+) -> jax.Array:
     """Adds to the gradient by unit features what the slopes of a block of rows by its logits contribute."""
     product = partial(jnp.einsum, precision="highest")
     if slope_BxRxM.shape[1] == slope_BxRxM.shape[2]:  # all rows at once: both sides of the product in one
         both = (slope_BxRxM + slope_BxRxM.mT) * inverse_BxM[:, None, :]
         return product("bnm,bmd->bnd", both, x_BxMxD)
+    assert total_BxMxD is not None, "what has slopes is summed"
     here = product("brm,bmd->brd", slope_BxRxM * inverse_BxM[:, None, :], x_BxMxD)
-    total = jax.lax.dynamic_update_slice_in_dim(total, block(total) + here, start, axis=1)
-    return _add_columns(total, slope_BxRxM, block(x_BxMxD) * block(inverse_BxM)[..., None])
+    total_BxMxD = jax.lax.dynamic_update_slice_in_dim(total_BxMxD, block(total_BxMxD) + here, start, axis=1)
+    return _add_columns(total_BxMxD, slope_BxRxM, block(x_BxMxD) * block(inverse_BxM)[..., None])
 
 
 def _add_columns(total_BxMxD: jax.Array, slope_BxRxM: jax.Array, unit_BxRxD: jax.Array) -> jax.Array:
@@ -150,7 +163,9 @@ def _through_norm(gradient_BxMxD: jax.Array, x_BxMxD: jax.Array, constants: Affi
     return (gradient_BxMxD - along * unit) * (inverse_BxMx1 / constants.tau)
 
 
-def _forward(constants: Affinity, prediction: Any, target: Any, eligible: Any) -> tuple[jax.Array, Any]:
+def _forward(
+    constants: Affinity, prediction: CustomVJPPrimal, target: CustomVJPPrimal, eligible: CustomVJPPrimal
+) -> tuple[jax.Array, Gradients]:
     """Value, and the gradients by those inputs that are differentiated: targets usually are not."""
     inputs = (prediction.value, target.value)
     wanted = (prediction.perturbed, target.perturbed)
@@ -161,7 +176,9 @@ def _forward(constants: Affinity, prediction: Any, target: Any, eligible: Any) -
     return sums.divergence_B, gradients
 
 
-def _backward(constants: Affinity, gradients: Any, slope_B: Any) -> tuple[Any, Any, None]:
+def _backward(
+    constants: Affinity, gradients: Gradients, slope_B: jax.Array
+) -> tuple[jax.Array | None, jax.Array | None, None]:
     del constants
     prediction, target = (None if g is None else slope_B[:, None, None] * g for g in gradients)
     return prediction, target, None

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ import numpy as np
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.splits import hold_out_cases
 from surgmotion_jax.models.catalogue import backbone_of
+from surgmotion_jax.models.encoder import Params
 from surgmotion_jax.models.pixels import normalise_pixels, unit_pixels
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -117,8 +117,11 @@ def _spread(cases: tuple[Case, ...], label: str, most: int) -> Moments:
     return Moments(cases, rows, np.array([cases[number].labels[label][row] for number, row in rows], np.int64))
 
 
+PooledFeatures = Callable[[Params, jax.Array], jax.Array]  # encoder, windows [B,T,S,S,3] uint8 -> [B,D] float32
+
+
 def pooled_features(
-    target: Any, video_BxTxSxSx3: jax.Array, *, config: PretrainConfig, layout: MeshLayout
+    target: Params, video_BxTxSxSx3: jax.Array, *, config: PretrainConfig, layout: MeshLayout
 ) -> jax.Array:
     """Mean of an encoder's normalised tokens, [B,D] float32."""
     pixels = normalise_pixels(unit_pixels(video_BxTxSxSx3)).astype(config.model.dtype)
@@ -126,7 +129,7 @@ def pooled_features(
     return tokens.astype(jnp.float32).mean(1)
 
 
-def compile_pooled_features(config: PretrainConfig, layout: MeshLayout) -> Any:
+def compile_pooled_features(config: PretrainConfig, layout: MeshLayout) -> PooledFeatures:
     """`pooled_features` compiled ahead of time for windows of probe.batch, rows over the devices, result on each."""
     side, size = config.augment.crop, probe_batch(config)
     target = abstract_state(config, layout).target

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import surgmotion_jax
 from surgmotion_jax.checkpoints.manifest import installed_versions
@@ -59,7 +58,7 @@ def _stretch(stretch: tuple[float, float] | None) -> str:
     return "no" if stretch is None else f"{stretch[0]:.6g} to {stretch[1]:.6g} s"
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")

@@ -8,7 +8,7 @@ releases do (V-JEPA 2, arXiv 2506.09985, trains 16 frames first and 64 later).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +117,7 @@ def start_from(initial: Initial, state: TrainState) -> TrainState:
     """
     loaded = leaves_by_path(load_subtree(initial.checkpoint, sorted(set(initial.filled.values()))).state)
     current = leaves_by_path(state)
-    placed: dict[str, Any] = {}
+    placed: dict[str, jax.Array] = {}
     wrong: list[str] = []
     for place, source in initial.filled.items():
         here, there = _under(current, place), _under(loaded, source)
@@ -134,9 +134,9 @@ def start_from(initial: Initial, state: TrainState) -> TrainState:
     return jax.tree.unflatten(jax.tree.structure(state), [placed.get(path, leaf) for path, leaf in current.items()])
 
 
-def _under(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _under(table: Mapping[str, jax.Array], place: str) -> dict[str, jax.Array]:
     return {path.removeprefix(f"{place}/"): leaf for path, leaf in table.items() if path.startswith(f"{place}/")}
 
 
-def _shape(leaf: Any) -> str:
+def _shape(leaf: jax.Array | None) -> str:
     return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"

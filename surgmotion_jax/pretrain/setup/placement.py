@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -16,7 +15,7 @@ from surgmotion_jax.pretrain.state import init_state, parameter_axes
 
 
 def place(
-    config: PretrainConfig, devices: Sequence[Any], memory: int | None = None
+    config: PretrainConfig, devices: Sequence[jax.Device], memory: int | None = None
 ) -> tuple[PretrainConfig, list[Row]]:
     """The config with its mesh decided, and the table that explains it: empty if parallel.mesh is 'given'.
 
@@ -49,5 +48,5 @@ def demand_of(config: PretrainConfig) -> Demand:
     return Demand(kept + _bytes(state.params), batch, split["fsdp"], split["tensor"])
 
 
-def _bytes(tree: Any) -> int:
+def _bytes(tree: object) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -16,12 +15,12 @@ from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, init_state
 
 
-def parameter_count(tree: Any) -> int:
+def parameter_count(tree: object) -> int:
     """Number of parameters of a tree of arrays or abstract arrays."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
-def bytes_per_device(tree: Any) -> int:
+def bytes_per_device(tree: object) -> int:
     """Bytes that a tree of sharded (abstract) arrays takes on one device."""
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
