@@ -34,7 +34,7 @@ def draw(program, settings, given):
 
 def test_a_new_kind_of_mask_is_drawn_and_trained_with(monkeypatch):
     monkeypatch.setitem(MASKS, "band", MaskKind(BandConfig, programs, draw))
-    config = small_config(**NANO, **{"mask.kind": "band", "mask.rows": 2})
+    config = small_config(**NANO, **{"mask.kind": "band", "mask.rows": 2, "optim.lr": 1e-5})
     (program,) = mask_programs(config.mask, config.grid)
     batch = random_batch(config, 2)
     (mask,) = prepare(batch, jnp.int32(0), config=config, program=program, training=True).masks

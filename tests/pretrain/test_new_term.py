@@ -26,7 +26,7 @@ def measure(inputs, settings):
 
 def test_a_new_term_has_flags_metrics_label_row_and_column(monkeypatch):
     monkeypatch.setitem(TERMS, "size", Term("size of predictions", "L1", SizeConfig, measure))
-    config = small_config(**NANO, **{"loss.size.weight": 50.0, "loss.size.scale": 3.0})
+    config = small_config(**NANO, **{"loss.size.weight": 50.0, "loss.size.scale": 3.0, "optim.lr": 1e-5})
     first, second = train(config)
     weights = {name: settings.weight for name, settings in config.loss.items() if f"loss/{name}" in first}
     assert list(weights) == ["motion", "diversity", "affinity", "size"]
