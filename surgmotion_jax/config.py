@@ -90,7 +90,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "config") -> T:
     _check_names(path, config, known)
     values = {}
     for name, value in config.items():
-        values[name] = _field(known[name], hints[name], value, f"{path}.{name}")
+        values[name] = _built(known[name], hints[name], value, f"{path}.{name}")
     try:
         return cls(**values)
     except TypeError as error:
@@ -101,7 +101,7 @@ def build(cls: type[T], config: Mapping[str, Any], path: str = "config") -> T:
         raise ConfigError(str(error)) from None
 
 
-def _field(field: dataclasses.Field[Any], kind: Any, value: Any, path: str) -> Any:
+def _built(field: dataclasses.Field[Any], kind: Any, value: Any, path: str) -> Any:
     if "entries" in field.metadata:
         return _build_entries(field.metadata["entries"](), value, path)
     if "choices" in field.metadata:

@@ -45,7 +45,14 @@ def rows_of(cls: type, values: Values, prefix: str = "", like: object = None) ->
         shown = None if _spelt(default) == _spelt(value) else _spelt(default)
         yield Row(name, _spelt(value), shown, comments[field.name])
     for field, name, value, hint in sections:
-        if dataclasses.is_dataclass(hint):
+        if "choices" in field.metadata:
+            yield Row(name, None, None, comments[field.name] or _summary(hint))
+            yield from _choices(name, value, field.metadata["choices"]())
+        elif "entries" in field.metadata:
+            for key, part in field.metadata["entries"]().items():
+                yield Row(f"{name}.{key}", None, None, _summary(part))
+                yield from rows_of(part, value[key], f"{name}.{key}.")
+        elif dataclasses.is_dataclass(hint):
             assert isinstance(hint, type)
             yield Row(name, None, None, comments[field.name] or _summary(hint))
             yield from rows_of(hint, value, f"{name}.")
@@ -59,6 +66,17 @@ def _entries(name: str, values: Values, cls: type, default: object) -> Iterator[
         assert isinstance(part, Mapping)
         yield Row(f"{name}.{key}", None, None, _summary(cls))
         yield from rows_of(cls, part, f"{name}.{key}.", default.get(key) if isinstance(default, Mapping) else None)
+
+
+def _choices(name: str, values: Values, classes: Mapping[str, type]) -> Iterator[Row]:
+    """The fields of all classes that a section can be of, each once."""
+    seen: set[str] = set()
+    for cls in classes.values():
+        fields = {field.name for field in dataclasses.fields(cls)}
+        for row in rows_of(cls, values, f"{name}."):
+            if row.name.removeprefix(f"{name}.").partition(".")[0] not in seen:
+                yield row
+        seen |= fields
 
 
 def _summary(cls: type) -> str:

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid
-from surgmotion_jax.models.encoder import Params, gather_tokens
+from surgmotion_jax.models.encoder import gather_tokens
 from surgmotion_jax.models.layout import Layout
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.pixels import normalise_pixels
 from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain.config import PretrainConfig

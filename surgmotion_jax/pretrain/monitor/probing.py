@@ -17,7 +17,7 @@ import numpy as np
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.splits import hold_out_cases
 from surgmotion_jax.models.catalogue import backbone_of
-from surgmotion_jax.models.encoder import Params
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.pixels import normalise_pixels, unit_pixels
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
