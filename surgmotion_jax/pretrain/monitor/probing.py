@@ -117,7 +117,7 @@ def _spread(cases: tuple[Case, ...], label: str, most: int) -> Moments:
     return Moments(cases, rows, np.array([cases[number].labels[label][row] for number, row in rows], np.int64))
 
 
-PooledFeatures = Callable[[Params, jax.Array], jax.Array]  # encoder, windows [B,T,S,S,3] uint8 -> [B,D] float32
+PooledFeatures = Callable[[Mapping[str, object], jax.Array], jax.Array]  # encoder, windows -> [B,D]
 
 
 def pooled_features(
