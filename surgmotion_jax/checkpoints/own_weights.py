@@ -32,7 +32,7 @@ PLACES = {
     "predictor": "params/predictor",
     "probe": "params/probe",
 }
-LEFT_OUT = {"step": "training record", "moments": "optimiser state"}
+LEFT_OUT = {"step": "training record", "opt_state": "optimiser state"}
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Sharding
 
 from surgmotion_jax.models.catalogue import backbone_of
+from surgmotion_jax.models.parameters import Params
+from surgmotion_jax.optim.ownership import map_owned
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.parallel.rules import parameter_shardings
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.optimizer import init_moments
+from surgmotion_jax.pretrain.optimizer import make_optimizer
 
-HOST = "pinned_host"  # the memory kind that holds offloaded moments
+Tree = TypeVar("Tree")
+
+HOST = "pinned_host"  # the memory kind that holds what is offloaded
 
 
 class TrainState(NamedTuple):
     """Everything that training changes."""
 
     step: jax.Array  # finished steps; also the position in the data
-    params: dict[str, Any]  # "encoder", and "predictor" or "decoder": online, float32
-    target: dict[str, Any]  # EMA of the encoder, float32
-    moments: optax.OptState  # AdamW's, in optim.moments_dtype
+    params: Params  # "encoder", and "predictor" or "decoder": online, float32
+    target: Params  # EMA of the encoder, float32
+    opt_state: optax.OptState  # with what it keeps for every parameter in optim.moments_dtype
 
 
 def init_state(config: PretrainConfig) -> TrainState:
@@ -35,10 +40,10 @@ def init_state(config: PretrainConfig) -> TrainState:
         objective.head: backbone_of(objective.head_model(config.model)).predictor.init(predictor_key),
     }
     target = jax.tree.map(jnp.copy, params["encoder"])
-    return TrainState(jnp.zeros((), jnp.int32), params, target, init_moments(config.optim, params))
+    return TrainState(jnp.zeros((), jnp.int32), params, target, make_optimizer(config.optim).init(params))
 
 
-def parameter_axes(config: PretrainConfig) -> dict[str, Any]:
+def parameter_axes(config: PretrainConfig) -> dict[str, Params]:
     """Logical axis names of every parameter, in the tree of `TrainState.params`."""
     objective = config.objective
     return {
@@ -54,14 +59,33 @@ def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
     `optim.offload` asks for host memory that the devices cannot reach.
     """
     shapes = jax.eval_shape(lambda: init_state(config))
-    params = parameter_shardings(layout.mesh, shapes.params, parameter_axes(config))
-    kept = in_host_memory(params, layout) if config.optim.offload else params
-    moments = shapes.moments._replace(count=layout.replicated, mu=kept, nu=kept)
-    shardings = TrainState(layout.replicated, params, params["encoder"], moments)  # type: ignore[arg-type]
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    shardings = parameter_shardings(layout.mesh, shapes.params, parameter_axes(config))
+    params = jax.tree.map(laid_out, shapes.params, shardings)
+    kept = jax.tree.map(laid_out, shapes.params, in_host_memory(shardings, layout)) if config.optim.offload else params
+    return TrainState(
+        step=laid_out(shapes.step, layout.replicated),
+        params=params,
+        target=jax.tree.map(laid_out, shapes.target, shardings["encoder"]),
+        opt_state=map_owned(
+            lambda leaf, parameter: laid_out(leaf, parameter.sharding),
+            lambda leaf: laid_out(leaf, layout.replicated),
+            shapes.opt_state,
+            kept,
+        ),
+    )
 
 
-def in_host_memory(shardings: Any, layout: MeshLayout) -> Any:
+def laid_out(leaf: jax.Array, sharding: Sharding | None) -> jax.Array:
+    """Shape and dtype of a leaf with a sharding, standing for an array."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[return-value]
+
+
+def kept_for_parameters(state: TrainState) -> optax.OptState:
+    """What the optimiser keeps for every parameter, without its counters and constants: the part that is offloaded."""
+    return map_owned(lambda leaf, _: leaf, lambda _: None, state.opt_state, state.params)
+
+
+def in_host_memory(shardings: Params, layout: MeshLayout) -> Params:
     """The same shardings in the memory of the hosts. Raises ValueError where the devices have none of their own."""
     device = layout.mesh.devices.flat[0]
     kinds = [memory.kind for memory in device.addressable_memories()]
@@ -73,14 +97,14 @@ def in_host_memory(shardings: Any, layout: MeshLayout) -> Any:
     return jax.tree.map(lambda sharding: sharding.with_memory_kind(HOST), shardings)
 
 
-def on_device(moments: optax.OptState) -> optax.OptState:
-    """Within the step: moments where the update computes; those that are there already stay."""
-    return jax.device_put(moments, jax.memory.Space.Device)
+def on_device(opt_state: optax.OptState) -> optax.OptState:
+    """Within the step: the optimiser's state where the update computes; what is there already stays."""
+    return jax.device_put(opt_state, jax.memory.Space.Device)
 
 
-def shardings_of(abstract: Any) -> Any:
+def shardings_of(abstract: Tree) -> Tree:
     """The shardings of a tree of abstract arrays."""
-    return jax.tree.map(lambda x: x.sharding, abstract)
+    return jax.tree.map(lambda x: x.sharding, abstract)  # type: ignore[no-any-return]
 
 
 def create_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:

@@ -8,13 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from surgmotion_jax.models.attention import resolve_attention
+from surgmotion_jax.optim.rates import step as optimizer_step
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.objective import Prepared, RawBatch, loss_and_metrics, prepare
-from surgmotion_jax.pretrain.optimizer import adamw, clip_by_norm, ema, global_norm
+from surgmotion_jax.pretrain.optimizer import ema, make_optimizer
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, on_device, shardings_of
 
@@ -69,18 +71,18 @@ def train_step(
 
 
 def update(state: TrainState, grads: Any, metrics: Metrics, config: PretrainConfig) -> tuple[TrainState, Metrics]:
-    """AdamW and EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
+    """The optimiser and the EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
     optim, steps = config.optim, config.steps
-    norm = global_norm(grads)
+    norm = optax.tree.norm(grads)
     lr = schedules.learning_rate(state.step, optim, steps)
     decay = schedules.weight_decay(state.step, optim, steps)
     momentum = schedules.ema_momentum(state.step, optim, steps)
-    state = state._replace(moments=on_device(state.moments)) if optim.offload else state
-    params, moments = adamw(clip_by_norm(grads, norm, optim.clip), state.moments, state.params, lr, decay, optim)
+    state = state._replace(opt_state=on_device(state.opt_state)) if optim.offload else state
+    params, opt_state = optimizer_step(make_optimizer(optim), grads, state.opt_state, state.params, lr, decay)
     target = ema(state.target, params["encoder"], momentum)
 
     finite = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(norm)
-    new = TrainState(state.step, params, target, moments)
+    new = TrainState(state.step, params, target, opt_state)
     kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
     difference = jax.tree.map(jnp.subtract, kept.target, kept.params["encoder"])
     metrics |= {
@@ -89,7 +91,7 @@ def update(state: TrainState, grads: Any, metrics: Metrics, config: PretrainConf
         "optim/grad_norm": norm,
         "optim/skipped": 1.0 - finite.astype(jnp.float32),
         "ema/momentum": momentum,
-        "ema/distance": global_norm(difference) / global_norm(kept.params["encoder"]),
+        "ema/distance": optax.tree.norm(difference) / optax.tree.norm(kept.params["encoder"]),
     }
     return kept._replace(step=state.step + 1), metrics
 

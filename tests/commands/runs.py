@@ -25,7 +25,7 @@ def losses(workdir, kind="train", name="loss/total"):
 
 
 def state(workdir):
-    return leaves_by_path(load_subtree(workdir / "checkpoints", ["step", "params", "target", "moments"]).state)
+    return leaves_by_path(load_subtree(workdir / "checkpoints", ["step", "params", "target", "opt_state"]).state)
 
 
 def environment(devices):

@@ -213,7 +213,7 @@ def test_starting_from_the_other_objective_leaves_the_head_fresh(done):
     assert back.filled == ENCODERS
     assert "predictor: freshly initialised (none in the checkpoint)" in back.told
     onward = plan_initial(InitConfig(str(done / "pixel"), optimizer=True), model, "decoder")
-    assert onward.filled == ENCODERS | {"params/decoder": "params/decoder", "moments": "moments"}
+    assert onward.filled == ENCODERS | {"params/decoder": "params/decoder", "opt_state": "opt_state"}
 
 
 def test_the_shipped_ablation_builds_every_row():

@@ -21,8 +21,8 @@ import numpy as np
 
 from surgmotion_jax.evaluate.config import Grid
 from surgmotion_jax.evaluate.heads import targets
-from surgmotion_jax.evaluate.heads.adamw import BETA1, BETA2, EPS
 from surgmotion_jax.evaluate.heads.networks import Head, make_head
+from surgmotion_jax.evaluate.heads.optimizer import BETA1, BETA2, EPS
 from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
 from surgmotion_jax.models.name_rules import read_all
 from surgmotion_jax.models.probe import ProbeConfig

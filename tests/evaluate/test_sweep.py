@@ -14,8 +14,9 @@ import optax
 import pytest
 
 from surgmotion_jax.evaluate.config import Grid
-from surgmotion_jax.evaluate.heads.adamw import cosine
-from surgmotion_jax.evaluate.heads.networks import LinearConfig, make_head, predictors, sweep_program, targets
+from surgmotion_jax.evaluate.heads import predictors, sweep_program, targets
+from surgmotion_jax.evaluate.heads.networks import LinearConfig, make_head
+from surgmotion_jax.evaluate.heads.optimizer import cosine
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
 from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
 from surgmotion_jax.evaluate.heads.sweep_program import HeadState
@@ -154,7 +155,7 @@ def test_first_gradients_equal_in_float32():
         assert sweep.prepare(batch_of()).group == group
         own = jax.tree.map(np.asarray, jax.vmap(head.init)(jax.random.split(jax.random.key(0), 4)))
         groups, _ = sweep.step(sweep.grouped(sweep.stacked(sweep.init())._replace(params=own)), batch_of())
-        moments[strategy] = paths(sweep.stacked(groups).moments.mean)
+        moments[strategy] = paths(sweep.stacked(groups).opt_state[0][0].mu)
     largest = {name: np.abs(g).max() for name, g in moments["loop"].items()}
     assert min(largest[n] for n in largest if not n.endswith("bias")) > 0, "every kernel must have a gradient"
     for name, gradient in moments["vmap"].items():

@@ -196,7 +196,7 @@ def test_the_demand_is_that_of_the_state():
     assert demand.state_bytes == bytes_per_device(state) + bytes_per_device(state.params)
     assert (demand.batch, demand.fsdp_dims, demand.tensor_dims) == (8, 48, 6)
     offloaded = demand_of(small_config(**{"optim.offload": True}))
-    assert demand.state_bytes - offloaded.state_bytes == bytes_per_device(state.moments)
+    assert demand.state_bytes - offloaded.state_bytes == bytes_per_device(state.opt_state)
 
 
 def test_a_given_mesh_is_left_alone():

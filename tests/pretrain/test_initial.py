@@ -78,7 +78,7 @@ def workdir(fresh, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workdir")
     host = jax.tree.map(np.asarray, fresh)
     state = host._replace(
-        params=shifted(host.params, 3), moments=jax.tree.map(lambda x: np.asarray(x + 1), host.moments)
+        params=shifted(host.params, 3), opt_state=jax.tree.map(lambda x: np.asarray(x + 1), host.opt_state)
     )
     store = CheckpointStore(folder / "checkpoints")
     store.save(7, state, ManifestFields("pretrain", architecture(CONFIG.model), {}), wait=True)
@@ -124,9 +124,9 @@ def test_what_was_not_asked_for_stays_as_initialised(converted, fresh):
 def test_from_a_workdir_with_and_without_its_moments(workdir, fresh):
     state = start_from(plan_initial(InitConfig(str(workdir)), CONFIG.model), fresh)
     same(state.params, shifted(fresh.params, 3))
-    same(state.moments, fresh.moments)
+    same(state.opt_state, fresh.opt_state)
     state = start_from(plan_initial(InitConfig(str(workdir), optimizer=True), CONFIG.model), fresh)
-    same(state.moments, jax.tree.map(lambda x: x + 1, fresh.moments))
+    same(state.opt_state, jax.tree.map(lambda x: x + 1, fresh.opt_state))
     assert int(state.step) == 0
 
 

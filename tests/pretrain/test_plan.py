@@ -23,7 +23,7 @@ from surgmotion_jax.pretrain.plan.program import exchanges, study
 from surgmotion_jax.pretrain.plan.remedies import HOST_LINK, remedies
 from surgmotion_jax.pretrain.plan.sweep import sweep
 from surgmotion_jax.pretrain.sample.masks import mask_programs
-from surgmotion_jax.pretrain.state import abstract_state, create_state
+from surgmotion_jax.pretrain.state import abstract_state, create_state, kept_for_parameters
 from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step
 from tests.pretrain.fixtures import small_config
 
@@ -64,7 +64,7 @@ def bytes_on_a_device(tree) -> int:
 def live_bytes(state) -> tuple[int, int, int]:
     return (
         bytes_on_a_device(state.params),
-        bytes_on_a_device(state.moments) + state.step.nbytes,
+        bytes_on_a_device(state.opt_state) + state.step.nbytes,
         bytes_on_a_device(state.target),
     )
 
@@ -189,7 +189,7 @@ def test_offloaded_moments_are_the_hosts(compile):
     )
     state = abstract_state(small_config(), MeshLayout(make_mesh(small_config().parallel)))
     assert kept.host == 0
-    assert away.host == sum(x.size * 4 for x in jax.tree.leaves((state.moments.mu, state.moments.nu)))
+    assert away.host == sum(x.size * 4 for x in jax.tree.leaves(kept_for_parameters(state)))
     assert away.optimizer == kept.optimizer - away.host == 2 * 4, "two counters stay"
     assert away.parameters == kept.parameters
 
@@ -206,7 +206,7 @@ def test_moments_can_be_stored_smaller_or_elsewhere(monkeypatch):
         return found, list(remedies(found))
 
     state = abstract_state(small_config(), MeshLayout(make_mesh(small_config().parallel)))
-    moments = sum(x.size * 4 for x in jax.tree.leaves((state.moments.mu, state.moments.nu)))
+    moments = sum(x.size * 4 for x in jax.tree.leaves(kept_for_parameters(state)))
     found, (away,) = offered(1e6)
     assert away.flags == "--config.optim.offload=True", "where neither suffices, what saves most"
     assert away.saves == pytest.approx(moments)

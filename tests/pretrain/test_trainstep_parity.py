@@ -22,10 +22,11 @@ from surgmotion_jax.models.reference_names import (
     predictor_to_facebook,
 )
 from surgmotion_jax.models.transformer import normalise
+from surgmotion_jax.optim.rates import step
 from surgmotion_jax.pretrain.config import OptimConfig
 from surgmotion_jax.pretrain.losses.motion import motion_loss
 from surgmotion_jax.pretrain.objective import TARGET_NORM_EPS, predict_targets, targets_of
-from surgmotion_jax.pretrain.optimizer import adam, adamw, ema
+from surgmotion_jax.pretrain.optimizer import ema, make_optimizer
 from surgmotion_jax.pretrain.sample.masks import MaskSet
 from tests.models.test_parity import MODEL, channels_last
 from tests.pretrain.fixtures import small_config
@@ -96,9 +97,9 @@ def steps(golden, core, weights):
 
         return jnp.stack([one(m) for m in masks]).mean()
 
-    optim = OptimConfig()
+    optimizer = make_optimizer(OptimConfig())
     first, grads = jax.value_and_grad(loss)(params, teacher)
-    after, _ = adamw(grads, adam(optim).init(params), params, golden["lr"], golden["wd"], optim)
+    after, _ = step(optimizer, grads, optimizer.init(params), params, golden["lr"], golden["wd"])
     moved = ema(
         jax.tree.map(jnp.asarray, encoder_from_facebook(teacher_weights(weights), 3)), after["encoder"], golden["ema"]
     )

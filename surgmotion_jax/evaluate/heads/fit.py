@@ -22,10 +22,10 @@ from surgmotion_jax.evaluate.config import SweepConfig
 from surgmotion_jax.evaluate.features.cache import Features
 from surgmotion_jax.evaluate.features.files import to_npz
 from surgmotion_jax.evaluate.features.windows_of_cases import Position, padded, prefetched
-from surgmotion_jax.evaluate.heads.adamw import Moments
 from surgmotion_jax.evaluate.heads.networks import Head
 from surgmotion_jax.evaluate.heads.of_tasks import as_head_input
 from surgmotion_jax.evaluate.heads.sweep import Batch, HeadState, Sweep, SweepSettings
+from surgmotion_jax.evaluate.heads.sweep_program import fresh_head
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.evaluate.tasks.families import Truths
 from surgmotion_jax.parallel.mesh import MeshLayout
@@ -202,7 +202,8 @@ def without_lost(params: Any, names: Sequence[str]) -> tuple[Any, tuple[int, ...
 
 def state_of(tree: Mapping[str, Any]) -> HeadState:
     """The state from the nested dict that a file holds."""
-    return HeadState(tree["params"], Moments(tree["moments"]["mean"], tree["moments"]["square"]), tree["step"])
+    template, leaves = jax.eval_shape(fresh_head, tree["params"]), leaves_by_path(tree)
+    return jax.tree.unflatten(jax.tree.structure(template), [leaves[path] for path in leaves_by_path(template)])
 
 
 def save_tree(path: storage.PathLike, tree: Any) -> None:

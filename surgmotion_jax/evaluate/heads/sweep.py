@@ -24,7 +24,6 @@ import numpy as np
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.evaluate.config import STRATEGIES, Grid
-from surgmotion_jax.evaluate.heads.adamw import Moments
 from surgmotion_jax.evaluate.heads.networks import Head
 from surgmotion_jax.evaluate.heads.sweep_program import (
     Batch,
@@ -36,6 +35,7 @@ from surgmotion_jax.evaluate.heads.sweep_program import (
     faster,
     fitting,
     free_bytes,
+    fresh_head,
     groupings,
 )
 from surgmotion_jax.evaluate.heads.targets import Objective
@@ -99,9 +99,8 @@ class Sweep:
     def init(self) -> Groups:
         """Fresh heads, in the groups of the plan; they differ in their hyper-parameters alone."""
         first = self._init(jax.random.key(self.settings.seed))
-        params = jax.tree.map(lambda x: np.broadcast_to(x, (self.heads, *x.shape)), first)
-        moments = jax.tree.map(np.zeros_like, Moments(params, params))
-        return self.grouped(HeadState(params, moments, np.zeros(self.heads, np.int32)))  # type: ignore[arg-type]
+        stacked = jax.tree.map(lambda x: np.broadcast_to(x, (self.heads, *x.shape)), fresh_head(first))
+        return self.grouped(stacked)
 
     def step(self, groups: Groups, batch: Batch) -> tuple[Groups, jax.Array]:
         """One update of every head. Returns (groups, losses [H] before it); the old groups are used up.

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from surgmotion_jax.evaluate.heads.adamw import Moments, adamw, cosine, no_moments
 from surgmotion_jax.evaluate.heads.networks import Head
+from surgmotion_jax.evaluate.heads.optimizer import cosine, head_optimizer
 from surgmotion_jax.evaluate.heads.targets import Objective
+from surgmotion_jax.optim import rates
 from surgmotion_jax.parallel.mesh import MeshLayout
 
 ROUNDS = 5  # of the measurement
@@ -45,9 +47,14 @@ class Batch(NamedTuple):
 class HeadState(NamedTuple):
     """A head in training. In a sweep every leaf has a leading axis of heads."""
 
-    params: Any
-    moments: Moments
+    params: optax.Params
+    opt_state: optax.OptState
     step: jax.Array  # updates done
+
+
+def fresh_head(params: optax.Params) -> HeadState:
+    """One head before its first update."""
+    return HeadState(params, head_optimizer().init(params), jnp.zeros((), jnp.int32))
 
 
 def gradients(head: Head, objective: Objective, params: Any, batch: Batch) -> tuple[jax.Array, Any]:
@@ -65,8 +72,8 @@ def head_step(
     """One update of one head; `point` is its (peak learning rate, weight decay). Returns (state, loss before it)."""
     loss, grads = gradients(head, objective, state.params, batch)
     lr = cosine(state.step, steps, point_2[0])
-    params, moments = adamw(grads, state.moments, state.params, state.step, lr, point_2[1])
-    return HeadState(params, moments, state.step + 1), loss
+    params, opt_state = rates.step(head_optimizer(), grads, state.opt_state, state.params, lr, point_2[1])
+    return HeadState(params, opt_state, state.step + 1), loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +95,8 @@ class Work:
 
     def fresh(self, count: int) -> HeadState:
         """A state of `count` heads, to be traced or thrown away."""
-        params = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.head.init(jax.random.key(0)))
-        return HeadState(params, no_moments(params), jnp.zeros(count, jnp.int32))
+        one = fresh_head(self.head.init(jax.random.key(0)))
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)  # type: ignore[no-any-return]
 
 
 class Timing(NamedTuple):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from surgmotion_jax.checks import at_least, between, one_of
+from surgmotion_jax.optim.kinds import OPTIMIZERS
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with schedules in steps."""
+    """An optimiser with schedules in steps."""
 
+    kind: str = "adamw"  # adamw, muon (for the matrices of the blocks; Adam for all else)
     batch: int = 256  # clips per step, over all devices and micro-batches
     accumulate: int = 1  # micro-batches per step
     lr: float = 0.0  # learning rate after warm-up; 0: 5.25e-4 * sqrt(batch / 3072)
@@ -21,16 +23,17 @@ class OptimConfig:
     decay_steps: int = 0  # steps over which the schedule runs; 0: all steps. V-JEPA runs 1.25 x the steps
     weight_decay: float = 0.04  # decoupled; biases, norms and unused mask tokens are left alone
     final_weight_decay: float = 0.04  # reached along a cosine
-    beta1: float = 0.9
+    beta1: float = 0.9  # of Adam, as are the next two
     beta2: float = 0.999
     eps: float = 1e-8
     clip: float = 0.0  # largest global gradient norm; 0: no clipping
     ema: float = 0.99925  # momentum of the target encoder
     final_ema: float = 0.99925  # reached linearly
-    moments_dtype: str = "float32"  # of AdamW's moments as stored; bfloat16 (rounded at random) halves them
+    moments_dtype: str = "float32"  # of the optimiser's moments as stored; bfloat16 (rounded at random) halves them
     offload: bool = False  # keep the moments in the hosts' memory between updates (TPUs and GPUs)
 
     def __post_init__(self) -> None:
+        one_of("optim.kind", self.kind, tuple(OPTIMIZERS))
         one_of("optim.schedule", self.schedule, ("constant", "cosine", "linear"))
         one_of("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
         at_least("optim.batch", self.batch, 1)

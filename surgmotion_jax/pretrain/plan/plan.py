@@ -36,7 +36,7 @@ from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.setup import preflight
 from surgmotion_jax.pretrain.setup.placement import place
 from surgmotion_jax.pretrain.setup.summary import bytes_per_device
-from surgmotion_jax.pretrain.state import TrainState, abstract_state
+from surgmotion_jax.pretrain.state import TrainState, abstract_state, kept_for_parameters
 from surgmotion_jax.pretrain.step import abstract_batch, compile_train_step
 
 SHARE = 0.85  # of a device's memory that a program should take at most
@@ -62,14 +62,14 @@ class Memory:
 
     capacity: float  # that a program may take
     parameters: int  # exact, from the shardings, as are the next three
-    optimizer: int  # without moments that are offloaded
+    optimizer: int  # its state, without what is offloaded
     target: int
     batch: int
     padding: float  # arguments as laid out, less their exact size
     activations: float  # estimated: what forward keeps for backward
     temporaries: float  # the rest: gradients, gathered weights, clips as floats, one block's work
     code: float
-    host: int = 0  # offloaded moments, in the memory of the device's host; no part of the peak
+    host: int = 0  # offloaded state of the optimiser, in the memory of the device's host; no part of the peak
 
     @property
     def peak(self) -> float:
@@ -273,10 +273,10 @@ def memory_of(
 ) -> Memory:
     """Memory by category: exact for the state, the compiler's for the rest where there is a compiler."""
     clips = clips_per_device(config, layout.mesh.shape)
-    moments, host = bytes_per_device(state.moments), offloaded_bytes(config, state)
+    host = offloaded_bytes(config, state)
     parts = {
         "parameters": bytes_per_device(state.params),
-        "optimizer": moments + bytes_per_device(state.step) - host,
+        "optimizer": bytes_per_device((state.opt_state, state.step)) - host,
         "target": bytes_per_device(state.target),
         "batch": bytes_per_device(abstract_batch(config, layout, config.optim.batch)),
     }
@@ -303,8 +303,8 @@ def memory_of(
 
 
 def offloaded_bytes(config: PretrainConfig, state: TrainState) -> int:
-    """Bytes of moments that one device leaves to its host, given the abstract state."""
-    return bytes_per_device((state.moments.mu, state.moments.nu)) if config.optim.offload else 0
+    """Bytes of the optimiser's state that one device leaves to its host, given the abstract state."""
+    return bytes_per_device(kept_for_parameters(state)) if config.optim.offload else 0
 
 
 def summed(found: Sequence[Collective]) -> tuple[Traffic, ...]:

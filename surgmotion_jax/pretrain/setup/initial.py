@@ -63,12 +63,12 @@ def plan_initial(init: InitConfig, model: ModelConfig, head: str = "predictor") 
         raise CheckpointMismatch(str(checkpoint), differences)
     filled = {places[part]: places[source] for part, source in sources.items()}
     if init.optimizer:
-        if not _holds(manifest, "moments") or any(part != sources.get(part) for part in PLACES):
+        if not _holds(manifest, "opt_state") or any(part != sources.get(part) for part in PLACES):
             raise CheckpointError(
                 f"{checkpoint}: init.optimizer is True, but moments belong to the encoder, predictor and target of one "
                 "run together, and converted weights have none; set --config.init.optimizer=False."
             )
-        filled["moments"] = "moments"
+        filled["opt_state"] = "opt_state"
     return Initial(str(checkpoint), filled, describe_parts(sources, there, TITLES | {"predictor": head}))
 
 

@@ -44,7 +44,7 @@ def demand_of(config: PretrainConfig) -> Demand:
                 split[axis] = math.gcd(split[axis], size)
     optim = config.optim
     batch = math.gcd(optim.batch // optim.accumulate, config.heldout.batch)
-    kept = _bytes(state) - (_bytes(state.moments) if optim.offload else 0)  # offloaded moments are the hosts'
+    kept = _bytes(state) - (_bytes(state.opt_state) if optim.offload else 0)  # what is offloaded is the hosts'
     return Demand(kept + _bytes(state.params), batch, split["fsdp"], split["tensor"])
 
 
