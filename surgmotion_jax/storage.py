@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import uuid
 from typing import Any, TypeAlias
 
@@ -32,26 +33,59 @@ def is_local(path: PathLike) -> bool:
     return "://" not in os.fspath(path)
 
 
+class Draft:
+    """A local file or folder that is made beside its place and takes it once it is whole.
+
+      with storage.Draft("weights.bin") as temporary:
+          temporary.write_bytes(data)
+
+    If the block ends well, what lies at `temporary` replaces the file at the place; otherwise it vanishes, and the
+    place stays as it was. A folder takes a place that is free or an empty folder. Writers that are left otherwise than
+    by a block call `publish` and `discard` themselves. `suffix` ends the temporary name, for libraries that go by it.
+    """
+
+    def __init__(self, path: PathLike, suffix: str = "") -> None:
+        self.target = pathlib.Path(as_path(path)).absolute()
+        self.temporary = self.target.with_name(f".{self.target.name}.{uuid.uuid4().hex[:8]}.tmp{suffix}")
+
+    def __enter__(self) -> pathlib.Path:
+        """Makes the folders above the place. Raises OSError where the filesystem refuses."""
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.publish()
+        finally:
+            self.discard()
+
+    def publish(self) -> None:
+        """Gives what was made its name. Raises OSError where that is taken by a folder, or nothing was made."""
+        os.replace(self.temporary, self.target)
+
+    def discard(self) -> None:
+        """Deletes what was made, unless it was published."""
+        if self.temporary.is_dir():
+            shutil.rmtree(self.temporary, ignore_errors=True)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
 def write_bytes_atomic(path: PathLike, data: bytes) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part; makes parent folders.
 
     Raises OSError when the filesystem refuses; the old file is then unchanged.
     """
-    target = as_path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not is_local(target):
+    if not is_local(path):
+        target = as_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)  # object stores publish an object only once it is whole
         return
-    temporary = pathlib.Path(target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with Draft(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
 
 
 def write_text_atomic(path: PathLike, text: str) -> None:

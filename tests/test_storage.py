@@ -32,6 +32,42 @@ def test_failed_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file.bin"]
 
 
+def test_a_draft_takes_its_place_when_the_block_ends_well(tmp_path):
+    with storage.Draft(tmp_path / "deep" / "folder") as folder:
+        folder.mkdir()
+        (folder / "a").write_text("whole")
+        assert os.listdir(tmp_path / "deep") == [folder.name], "nothing is at the place before"
+    assert (tmp_path / "deep" / "folder" / "a").read_text() == "whole"
+    with storage.Draft(tmp_path / "clip.mp4", ".mp4") as file:
+        assert file.suffix == ".mp4"
+        file.write_text("video")
+    assert sorted(os.listdir(tmp_path)) == ["clip.mp4", "deep"]
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_text("new")])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_draft_that_is_left_by_an_error_vanishes(make, error, tmp_path):
+    def interrupted(place):
+        with storage.Draft(place) as temporary:
+            make(temporary)
+            raise error
+
+    place = tmp_path / "place"
+    place.write_text("old")
+    with pytest.raises(error):
+        interrupted(place)
+    assert place.read_text() == "old"
+    assert os.listdir(tmp_path) == ["place"]
+
+
+def test_a_draft_replaces_no_folder_that_holds_something(tmp_path):
+    (tmp_path / "place" / "kept").mkdir(parents=True)
+    with pytest.raises(OSError, match="place"), storage.Draft(tmp_path / "place") as folder:
+        folder.mkdir()
+    assert os.listdir(tmp_path / "place") == ["kept"]
+    assert os.listdir(tmp_path) == ["place"]
+
+
 def test_append_line_adds_lines_and_refuses_newlines(tmp_path):
     path = tmp_path / "lines"
     storage.append_line(path, "a")

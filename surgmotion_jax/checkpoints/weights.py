@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -45,17 +44,16 @@ def save_weights(dst: storage.PathLike, leaves: Mapping[str, Any], fields: Manif
     target = _free(dst)
     leaf_of = _functions_by_path(leaves)
     describe(STEP, {}, {}, fields).to_dict()  # what is not JSON is found before hours of writing
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    checkpoint = temporary / str(STEP)
+    draft = storage.Draft(target)
+    checkpoint = storage.as_path(draft.temporary) / str(STEP)
     try:
         manifest = _write_leaves(checkpoint, leaf_of, fields)
         _writing(target, complete, checkpoint)
         text = json.dumps(manifest.to_dict())
         _writing(target, storage.write_text_atomic, checkpoint / MANIFEST_ITEM / MANIFEST_FILE, text)
-        _writing(target, temporary.rename, target)
+        _writing(target, draft.publish)
     finally:
-        if temporary.exists():
-            temporary.rmtree()
+        draft.discard()
 
 
 def _free(dst: storage.PathLike) -> epath.Path:

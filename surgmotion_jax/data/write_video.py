@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import uuid
 from fractions import Fraction
 from types import TracebackType
 
@@ -42,16 +40,15 @@ class VideoWriter:
             raise ValueError(
                 f"{name}: found fps={fps}, crf={crf}; allowed are 0 < fps <= 1000 and 0 <= crf <= {_COARSEST_CRF}"
             )
-        self._target = pathlib.Path(storage.as_path(path))
-        self._temporary = self._target.with_name(f".{self._target.stem}.{uuid.uuid4().hex[:8]}.tmp.mp4")
+        self._draft = storage.Draft(path, ".mp4")
+        self._target = self._draft.target
         self._rate, self._crf = Fraction(fps).limit_denominator(10_000), crf
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._count = 0
 
     def __enter__(self) -> VideoWriter:
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(self._temporary), "w", options={"movflags": "faststart"})
+        self._container = av.open(str(self._draft.__enter__()), "w", options={"movflags": "faststart"})
         return self
 
     def add(self, frame_HxWx3: np.ndarray) -> None:
@@ -78,10 +75,10 @@ class VideoWriter:
             if kind is None and self._stream is not None:
                 container.mux(self._stream.encode())
                 container.close()
-                os.replace(self._temporary, self._target)
+                self._draft.publish()
         finally:
             container.close()
-            self._temporary.unlink(missing_ok=True)
+            self._draft.discard()
 
     def _open_stream(self, container: OutputContainer, height: int, width: int) -> VideoStream:
         stream = container.add_stream("libx264", rate=self._rate, options={"crf": f"{self._crf:g}"})

@@ -18,7 +18,6 @@ from surgmotion_jax.checkpoints.foreign.source import Config, Source
 from surgmotion_jax.checkpoints.foreign.transformers_directory import (
     Training,
     model_card,
-    whole_directory,
     write_directory,
 )
 from surgmotion_jax.checkpoints.manifest import ManifestFields
@@ -143,6 +142,7 @@ def write_ours(destination: str, conversion: Conversion, plan: Plan) -> None:
 def write_transformers(destination: str, conversion: Conversion, plan: Plan) -> None:
     """A directory for `from_pretrained`, with the accounting beside the weights."""
     record, fields = conversion.source.record(plan), conversion.fields
-    with whole_directory(destination) as folder:
+    with storage.Draft(destination) as folder:
+        folder.mkdir()
         write_directory(folder, plan.arrays, fields, model_card(fields, record, plan.notes))
         storage.write_text_atomic(folder / "conversion.json", json.dumps(record, indent=1))

@@ -8,13 +8,11 @@ once, so the few lines that the format takes are here.
 from __future__ import annotations
 
 import collections
-import contextlib
 import json
 import math
 import os
 import struct
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -157,18 +155,19 @@ def write_safetensors(path: storage.PathLike, tensors: Mapping[str, Leaf], metad
     """
     if not storage.is_local(path):
         raise ValueError(f"{os.fspath(path)}: safetensors files are written to local disks; write it there and copy it")
-    target = Path(os.fspath(path)).expanduser()
     # The header comes first and its text is known last; JSON may end in spaces, so the most it can need is left free.
     text = len(json.dumps({"__metadata__": dict(metadata)})) + sum(len(json.dumps(name)) + 480 for name in tensors)
     room = -(-text // 8) * 8
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    with _whole_or_not(target) as file:
+    with storage.Draft(path) as temporary, open(temporary, "wb") as file:
         file.seek(_LENGTH.size + room)
         for name, tensor in tensors.items():
             begin = file.tell() - _LENGTH.size - room
             header[name] = _append(file, name, tensor() if callable(tensor) else tensor, begin)
         file.seek(0)
         file.write(_LENGTH.pack(room) + json.dumps(header).encode().ljust(room))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _append(file: BinaryIO, name: str, array: np.ndarray, begin: int) -> dict[str, Any]:
@@ -186,18 +185,3 @@ def _append(file: BinaryIO, name: str, array: np.ndarray, begin: int) -> dict[st
         "shape": list(array.shape),
         "data_offsets": [begin, begin + array.nbytes],
     }
-
-
-@contextlib.contextmanager
-def _whole_or_not(target: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the target's name once complete, and vanishes if it does not get that far."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,21 +102,6 @@ def _check_expressible(model: ModelConfig, training: Training, head: Head | None
             f"the classifier has {head.heads} heads and the encoder {model.encoder.heads}; transformers gives both the "
             "encoder's number. Keep these weights in our format: leave out --to=transformers."
         )
-
-
-@contextmanager
-def whole_directory(target: storage.PathLike) -> Iterator[pathlib.Path]:
-    """A folder to fill, which takes the name `target` when the block ends well and vanishes when it does not."""
-    final = pathlib.Path(storage.as_path(target)).absolute()
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}.tmp"
-    temporary.mkdir()
-    try:
-        yield temporary
-        temporary.rename(final)
-    except BaseException:  # an interrupted conversion, too, leaves nothing behind
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def write_directory(folder: pathlib.Path, arrays: Arrays, fields: Mapping[str, Any], card: str) -> None:

@@ -15,7 +15,6 @@ import json
 import os
 import pathlib
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -233,9 +232,9 @@ class _CaseWriter:
 
     def __init__(self, path: pathlib.Path, moments: int, row: np.ndarray) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp")
+        self._draft = storage.Draft(path)
         self._array = np.lib.format.open_memmap(
-            self._temporary, mode="w+", dtype=row.dtype, shape=(moments, *row.shape)
+            self._draft.temporary, mode="w+", dtype=row.dtype, shape=(moments, *row.shape)
         )
         self._filled = 0
 
@@ -247,11 +246,11 @@ class _CaseWriter:
             return False
         self._array.flush()
         del self._array
-        os.replace(self._temporary, self.path)
+        self._draft.publish()
         return True
 
     def discard(self) -> None:
-        self._temporary.unlink(missing_ok=True)
+        self._draft.discard()
 
 
 def _check(path: pathlib.Path, shape: tuple[int, ...]) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pathlib
-import uuid
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,15 +144,13 @@ class _RecordWriter:
     def __init__(self, path: storage.PathLike, metadata: Mapping[str, Any]) -> None:
         if not storage.is_local(path):
             raise ValueError(f"{os.fspath(path)}: ArrayRecord files are written locally; use npz, or copy them there")
-        self._target = pathlib.Path(storage.as_path(path))
-        self._temporary = self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        self._draft = storage.Draft(path)
         self._metadata = encode_metadata(metadata)
 
     def __enter__(self) -> _RecordWriter:
         from array_record.python.array_record_module import ArrayRecordWriter
 
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = ArrayRecordWriter(str(self._temporary), "group_size:1,uncompressed")
+        self._writer = ArrayRecordWriter(str(self._draft.__enter__()), "group_size:1,uncompressed")
         self._writer.write(self._metadata.encode())
         return self
 
@@ -166,9 +162,9 @@ class _RecordWriter:
         try:
             self._writer.close()
             if kind is None:
-                os.replace(self._temporary, self._target)
+                self._draft.publish()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._draft.discard()
 
 
 def _read_records(path: storage.PathLike) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
