@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A part imports only parts of lower levels: those of one level know nothing of each other.
 LEVELS = (
-    ("storage", "inert_pickle", "checks"),
+    ("storage", "inert_pickle", "checks", "differences"),
     ("records", "config", "registry"),
     ("models",),
     ("optim", "parallel", "checkpoints", "data"),

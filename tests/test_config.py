@@ -1,4 +1,4 @@
-"""The door: ConfigDicts to dataclasses, flags, config files, differences."""
+"""The door: ConfigDicts to dataclasses, flags, config files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from surgmotion_jax import config as door
 from surgmotion_jax.config import ConfigError
+from surgmotion_jax.differences import difference
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.sample.block_masks import BlockSet
 
@@ -133,7 +134,7 @@ def test_a_flag_overrides_its_field(flag, read, want):
     assert read(config) == want
     assert type(read(config)) is type(want)
     assert rest == ["--workdir=w", "extra"]
-    changed = door.difference(before.to_dict(), config.to_dict())
+    changed = difference(before.to_dict(), config.to_dict())
     assert len(changed) == 1, "no other field may change"
 
 
@@ -191,46 +192,3 @@ def test_a_file_without_get_config_is_refused(tmp_path):
     file.write_text("depth = 1\n")
     with pytest.raises(ConfigError, match=r"mine\.py defines no get_config\(arg\)"):
         door.parse_flags([f"--config={file}"])
-
-
-SAVED = {"a": 1, "b": {"c": (1, 2), "d": 2}, "s": {"x": {"path": "p", "fps": 1}, "y": {"path": "q", "fps": 1}}}
-NOW = {"a": 1, "b": {"c": [1, 3], "e": 2}, "s": {"x": {"path": "P", "fps": 2}, "y": {"path": "Q", "fps": 1}}}
-
-
-@pytest.mark.parametrize(
-    ("ignored", "fields"),
-    [
-        ((), ["b.c", "b.d", "b.e", "s.x.fps", "s.x.path", "s.y.path"]),
-        (("b",), ["s.x.fps", "s.x.path", "s.y.path"]),
-        (("s.*.path",), ["b.c", "b.d", "b.e", "s.x.fps"]),
-        (("s.x", "b.c"), ["b.d", "b.e", "s.y.path"]),
-        (("s.*", "b.*"), []),
-        (("s.*.pat", "*.y"), ["b.c", "b.d", "b.e", "s.x.fps", "s.x.path"]),
-    ],
-    ids=str,
-)
-def test_difference_leaves_out_what_is_ignored(ignored, fields):
-    assert [line.partition(":")[0] for line in door.difference(SAVED, NOW, ignored)] == fields
-
-
-def test_difference_shows_both_values_and_what_is_absent():
-    lines = door.difference(SAVED, NOW)
-    assert "b.c: (1, 2) -> (1, 3)" in lines
-    assert "b.d: 2 -> absent" in lines
-    assert "b.e: absent -> 2" in lines
-
-
-def test_difference_takes_lists_for_tuples():
-    assert door.difference({"a": [1, [2, 3]]}, {"a": (1, (2, 3))}) == []
-
-
-def test_flatten_names_fields_by_their_dots():
-    assert door.flatten({"a": {"b": [1], "c": {"d": 2}}, "e": 3}) == {"a.b": (1,), "a.c.d": 2, "e": 3}
-
-
-def test_changes_are_the_fields_that_left_their_defaults():
-    now = {"a": {"b": 1, "c": (1, 2)}, "new": "x", "same": 0.5}
-    assert door.changes({"a": {"b": 0, "c": [1, 2]}, "same": 0.5, "gone": 3}, now) == {
-        "a.b": [0, 1],
-        "new": [None, "x"],
-    }

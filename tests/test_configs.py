@@ -14,6 +14,7 @@ from surgmotion_jax import config as door
 from surgmotion_jax.benchmarks.catalogue import names
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.mixture import shares
+from surgmotion_jax.differences import difference
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.sample.masks import mask_programs
@@ -143,7 +144,7 @@ def test_vjepa_is_the_objective_without_motion_affinity_and_diversity():
 
 def changed(one: str, other: str) -> set[str]:
     """Fields in which two configs differ."""
-    lines = door.difference(door.load_config(one).to_dict(), door.load_config(other).to_dict())
+    lines = difference(door.load_config(one).to_dict(), door.load_config(other).to_dict())
     return {line.partition(":")[0] for line in lines}
 
 

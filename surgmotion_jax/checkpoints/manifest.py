@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.differences import ABSENT, differences
 
 SCHEMA_VERSION = 1
 KINDS = ("pretrain", "encoder", "weights")
@@ -132,19 +133,11 @@ def compare_tree(manifest: Manifest, abstract_tree: Any) -> list[str]:
 
 def compare_fields(saved: Any, wanted: Any, prefix: str) -> list[str]:
     """Differences between two JSON values, a sentence a field with its dotted path; [] if they are equal."""
-    if not isinstance(saved, Mapping) or not isinstance(wanted, Mapping):
-        equal = _as_json(prefix, saved) == _as_json(prefix, wanted)
-        return [] if equal else [f"{prefix}: {saved!r} in the checkpoint, {wanted!r} requested"]
-    differences = []
-    for name in sorted(set(saved) | set(wanted)):
-        field = f"{prefix}.{name}"
-        if name not in saved:
-            differences.append(f"{field}: not in the checkpoint, {wanted[name]!r} requested")
-        elif name not in wanted:
-            differences.append(f"{field}: {saved[name]!r} in the checkpoint, not requested")
-        else:
-            differences += compare_fields(saved[name], wanted[name], field)
-    return differences
+    return [
+        f"{field}: {'not' if before is ABSENT else repr(before)} in the checkpoint, "
+        f"{'not' if after is ABSENT else repr(after)} requested"
+        for field, before, after in differences(saved, wanted, prefix)
+    ]
 
 
 def installed_versions() -> dict[str, str]:

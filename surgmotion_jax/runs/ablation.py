@@ -11,8 +11,8 @@ from typing import TextIO
 
 from etils import epath
 
-from surgmotion_jax import config as door
 from surgmotion_jax import storage
+from surgmotion_jax.differences import difference, flatten
 from surgmotion_jax.parallel.cluster import announcements
 from surgmotion_jax.parallel.processes import find_place
 from surgmotion_jax.pretrain import ablation
@@ -91,7 +91,7 @@ def refuse_several_processes(config: PretrainConfig, rows: Mapping[str, Pretrain
 
 def flags_of(config: PretrainConfig, row: PretrainConfig) -> list[str]:
     """The flags that make a row of the config."""
-    before, after = door.flatten(as_dict(config)), door.flatten(as_dict(row))
+    before, after = flatten(as_dict(config)), flatten(as_dict(row))
     return [f"--config.{field}={value}" for field, value in after.items() if value != before[field]]
 
 
@@ -101,7 +101,7 @@ def check_row(workdir: epath.Path, config: PretrainConfig) -> None:
         return
     saved = storage.read_json(workdir / "config.json")
     ignored = (*(name for name in RUN_SECTIONS if name not in COMPARED), *RUN_FIELDS)
-    differing = door.difference(with_later_fields(saved), as_dict(config), ignored)
+    differing = difference(with_later_fields(saved), as_dict(config), ignored)
     if differing:
         listing = "\n  ".join(differing)
         raise ValueError(

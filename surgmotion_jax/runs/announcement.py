@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
 from surgmotion_jax.data import ClipDataset, describe
+from surgmotion_jax.differences import changes
 from surgmotion_jax.pretrain.config import PretrainConfig, as_dict
 from surgmotion_jax.pretrain.setup.machine import environment
 from surgmotion_jax.pretrain.setup.summary import summarise
@@ -49,7 +50,7 @@ def write_description(session: Session, summary: Mapping[str, str]) -> None:
     stored = as_dict(session.config)
     for name, content in (
         ("config.json", stored),
-        ("changes.json", door.changes(door.defaults(PretrainConfig).to_dict(), stored)),
+        ("changes.json", changes(door.defaults(PretrainConfig).to_dict(), stored)),
         ("summary.json", summary),
         ("environment.json", environment(session.command)),
     ):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from surgmotion_jax import config as door
 from surgmotion_jax.checkpoints.errors import CheckpointDamaged
+from surgmotion_jax.differences import difference
 from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, as_dict
 from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
@@ -23,11 +23,11 @@ def check_resumable(session: Session) -> None:
     except CheckpointDamaged:
         return  # restoring falls back to an earlier step, and checks that one's architecture
     config = session.config
-    differing = door.difference(with_later_fields(manifest.config), as_dict(config), (*RUN_SECTIONS, *RUN_FIELDS))
+    differing = difference(with_later_fields(manifest.config), as_dict(config), (*RUN_SECTIONS, *RUN_FIELDS))
     if not differing:
         return
     listing = "\n  ".join(differing)
-    reshaped = door.difference({"model": manifest.architecture}, {"model": architecture(config.model)})
+    reshaped = difference({"model": manifest.architecture}, {"model": architecture(config.model)})
     decoder = ("objective.decoder",) if config.objective.pixels else ()
     if reshaped or any(line.startswith(("objective.kind", *decoder)) for line in differing):
         raise ValueError(

@@ -14,6 +14,7 @@ import pytest
 from surgmotion_jax import config as door
 from surgmotion_jax.commands import ablate, pretrain
 from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.differences import difference
 from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings
 from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, config_of
@@ -76,7 +77,7 @@ def test_rows_share_budget_and_batches_and_end_in_one_table(done, arguments, tmp
     assert plain["heldout"] != pixel["heldout"]
     assert min(plain["gflop"], pixel["gflop"], plain["rankme"], pixel["rankme"]) > 0
     configs = [json.loads((done / name / "config.json").read_text()) for name in ("plain", "pixel")]
-    assert door.difference(*configs) == ["objective.kind: 'latent' -> 'pixel'"]
+    assert difference(*configs) == ["objective.kind: 'latent' -> 'pixel'"]
     assert "plain V-JEPA" in (done / "table.txt").read_text()
     assert (done / "results.md").read_text().count("\n| ") == 3
     begun = [read_metrics(done / name)[1]["metrics"] for name in ("plain", "pixel")]

@@ -12,6 +12,7 @@ import pytest
 from surgmotion_jax import config as door
 from surgmotion_jax.__main__ import main
 from surgmotion_jax.commands.configs import KINDS, kind_of
+from surgmotion_jax.differences import flatten
 from surgmotion_jax.pages.config_fields import Row, comments_of, rows_of
 
 
@@ -73,11 +74,11 @@ def test_every_field_of_a_config_is_printed_as_a_flag_that_the_door_takes(name, 
     printed = capsys.readouterr().out
     shown = dict(re.findall(r"^  --config\.([\w.]+)=(\S*)", printed, re.MULTILINE))
     config = door.load_config(name)
-    assert set(shown) == set(door.flatten(config.to_dict())) | ({"data.sources"} & set(shown))
+    assert set(shown) == set(flatten(config.to_dict())) | ({"data.sources"} & set(shown))
     # none: an empty value, which a flag of a number or a tuple cannot have
     flags = [f"--config.{field}={value}" for field, value in shown.items() if value not in ("", "{}")]
-    before = door.flatten(config.to_dict())
-    assert door.flatten(door.override(config, flags).to_dict()) == before
+    before = flatten(config.to_dict())
+    assert flatten(door.override(config, flags).to_dict()) == before
 
 
 @pytest.mark.parametrize("name", door.config_names())

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from surgmotion_jax.config import difference
+from surgmotion_jax.differences import difference
 from surgmotion_jax.pretrain import ablation
 from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, choose_rows, config_of, outcome
 from surgmotion_jax.pretrain.config import as_dict

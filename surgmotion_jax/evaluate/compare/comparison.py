@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from surgmotion_jax.evaluate.compare.differences import differing_fields
+from surgmotion_jax.differences import differences
 from surgmotion_jax.evaluate.compare.seeds import OWN_OF_A_SEED, Column, Key, Run, check_comparable
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference, interval, paired_difference
 from surgmotion_jax.evaluate.results import result_rows
@@ -292,7 +292,7 @@ def _notes(columns: Sequence[Column], shared: Sequence[str]) -> list[str]:
 
 def _config_notes(first: Column, column: Column) -> list[str]:
     """In what the config of a column differs from the first's, seeds and what has a note of its own left out."""
-    pairs = differing_fields(first.fields["config"], column.fields["config"], "config")
+    pairs = differences(first.fields["config"], column.fields["config"], "config", absent=None)
     said = [
         f"{field.removeprefix('config.')} {own!r}, not {its!r}"
         for field, its, own in pairs

@@ -12,7 +12,7 @@ import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
-from surgmotion_jax.evaluate.compare.differences import differing_fields
+from surgmotion_jax.differences import differences
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.results import CONFIG_FILE, read_predictions, read_results, result_rows
 from surgmotion_jax.evaluate.tasks.task import Table, Task
@@ -129,9 +129,9 @@ def _check_distinct(workdirs: Sequence[str]) -> None:
 
 def _check_alike(first: Run, other: Run) -> None:
     """Raises ValueError where two runs are not the same evaluation with other seeds."""
-    pairs = [differing_fields(first.fields[name], other.fields[name], name) for name in SHARED_BY_SEEDS]
+    pairs = [differences(first.fields[name], other.fields[name], name, absent=None) for name in SHARED_BY_SEEDS]
     if first.architecture is not None and other.architecture is not None:
-        pairs.append(differing_fields(first.architecture, other.architecture, "architecture"))
+        pairs.append(differences(first.architecture, other.architecture, "architecture", absent=None))
     found = [f"{field}: {a!r} and {b!r}" for of in pairs for field, a, b in of if field not in OWN_OF_A_SEED]
     found += _differing_cases(first.tables, other.tables)
     if found:
@@ -154,7 +154,7 @@ def _differing_cases(one: Mapping[str, Table], other: Mapping[str, Table]) -> li
 def check_comparable(first: Column, other: Column, cases: Sequence[str]) -> None:
     """Raises ValueError where two columns cannot be paired: other classes, or other moments or truth of a case."""
     one, two = first.runs[0], other.runs[0]  # each stands for its seeds, which agree in all of this
-    pairs = differing_fields(one.fields["classes"], two.fields["classes"], "classes")
+    pairs = differences(one.fields["classes"], two.fields["classes"], "classes", absent=None)
     found = [f"{field}: {a!r} and {b!r}" for field, a, b in pairs]
     found += _differing_truth(one.tables, two.tables, cases)
     if found:

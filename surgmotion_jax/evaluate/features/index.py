@@ -18,7 +18,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.data.images import image_names
 from surgmotion_jax.data.sources import VideoFile
-from surgmotion_jax.evaluate.compare.differences import differing_fields
+from surgmotion_jax.differences import differences
 
 INDEX_FILE = "index.json"
 SCHEMA_VERSION = 1
@@ -50,9 +50,9 @@ class FeatureIndex:
         entry = self._videos.get(name)
         if entry is None:
             return False
-        differences = differing(entry["source"], source_of(file), f"videos.{name}.source")
-        if differences:
-            raise _refusal(self._path, differences, "the video has changed, or another one has its name")
+        changed = differing(entry["source"], source_of(file), f"videos.{name}.source")
+        if changed:
+            raise _refusal(self._path, changed, "the video has changed, or another one has its name")
         wanted = {path: size for path, size in entry["files"].items() if path != extra}
         if extra:
             wanted[extra] = entry["files"].get(extra, -1)
@@ -73,14 +73,14 @@ class FeatureIndex:
             raise ValueError(
                 f"{self._path}: not an index of features of schema {SCHEMA_VERSION}; choose another folder with --out"
             )
-        differences = differing(found["settings"], self._settings, "settings")
-        if differences:
-            raise _refusal(self._path, differences, "features of one folder are to be comparable")
+        changed = differing(found["settings"], self._settings, "settings")
+        if changed:
+            raise _refusal(self._path, changed, "features of one folder are to be comparable")
         return dict(found["videos"])
 
 
-def _refusal(path: os.PathLike[str], differences: Sequence[str], why: str) -> OtherSettings:
-    listed = "\n  ".join(differences[:LISTED])
+def _refusal(path: os.PathLike[str], changed: Sequence[str], why: str) -> OtherSettings:
+    listed = "\n  ".join(changed[:LISTED])
     return OtherSettings(
         f"{path}: {why}:\n  {listed}\nRepeat the earlier settings, or choose another folder with --out."
     )
@@ -88,7 +88,7 @@ def _refusal(path: os.PathLike[str], differences: Sequence[str], why: str) -> Ot
 
 def differing(saved: Any, wanted: Any, field: str) -> list[str]:
     """Differences between two JSON values, a sentence a field with its dotted path; [] if they are equal."""
-    pairs = differing_fields(saved, wanted, field)
+    pairs = differences(saved, wanted, field, absent=None)
     return [f"{path}: {old!r} in the folder, {new!r} requested" for path, old, new in pairs]
 
 
