@@ -28,6 +28,10 @@ class CheckpointMismatch(CheckpointError):
         )
 
 
+class CheckpointOfAnotherSchema(CheckpointError):
+    """A checkpoint that another version of the package wrote, in a schema that this one does not read."""
+
+
 class CheckpointDamaged(CheckpointError):
     """Files are damaged or missing; the message names the leaf or the file."""
 

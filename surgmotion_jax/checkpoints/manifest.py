@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from surgmotion_jax.checkpoints.errors import CheckpointOfAnotherSchema
 from surgmotion_jax.checkpoints.tree import leaves_by_path
 from surgmotion_jax.differences import ABSENT, differences
 
@@ -64,13 +65,13 @@ class Manifest:
     def from_dict(cls, fields: Any, where: str) -> Manifest:
         """Checks and reads `to_dict`'s value; `where` names the file in errors.
 
-        Raises ValueError on another schema version, a missing or unknown field, an unknown kind, a leaf entry
+        Raises CheckpointOfAnotherSchema; ValueError on a missing or unknown field, an unknown kind, a leaf entry
         that is not complete, or a checksum that does not match.
         """
         if not isinstance(fields, dict) or "schema_version" not in fields:
             raise ValueError(f"{where}: no schema_version; this is not a checkpoint manifest")
         if fields["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(
+            raise CheckpointOfAnotherSchema(
                 f"{where}: schema_version {fields['schema_version']!r}, this version reads {SCHEMA_VERSION}; "
                 "read it with the version of the package that wrote it"
             )

@@ -23,7 +23,13 @@ from surgmotion_jax import storage
 from surgmotion_jax.checkpoints import retention
 from surgmotion_jax.checkpoints.best import Best, read_best, write_best
 from surgmotion_jax.checkpoints.digest import table_digests
-from surgmotion_jax.checkpoints.errors import LISTED, CheckpointDamaged, CheckpointMismatch, CheckpointMissing
+from surgmotion_jax.checkpoints.errors import (
+    LISTED,
+    CheckpointDamaged,
+    CheckpointMismatch,
+    CheckpointMissing,
+    CheckpointOfAnotherSchema,
+)
 from surgmotion_jax.checkpoints.manifest import (
     Manifest,
     ManifestFields,
@@ -116,10 +122,15 @@ class CheckpointStore:
         return self._failure
 
     def read_manifest(self, step: int | None = None) -> Manifest:
-        """The manifest of a step (default: the newest). Raises CheckpointMissing or CheckpointDamaged."""
+        """The manifest of a step (default: the newest).
+
+        Raises CheckpointMissing, CheckpointDamaged or CheckpointOfAnotherSchema.
+        """
         chosen = self._candidates(step)[0]
         try:
             return retention.read_manifest(self._directory / str(chosen))
+        except CheckpointOfAnotherSchema:
+            raise
         except (OSError, ValueError) as error:
             raise CheckpointDamaged(f"{self._directory / str(chosen)}: manifest unreadable: {error}") from error
 
@@ -190,8 +201,8 @@ class CheckpointStore:
         given, that step or nothing. `architecture`, if given, is compared field by field with the manifest's.
 
         Raises CheckpointMismatch if the newest readable manifest differs in architecture, leaves, shapes or
-        dtypes (no earlier step is tried); CheckpointDamaged if no step is sound; CheckpointMissing if there
-        is none.
+        dtypes, CheckpointOfAnotherSchema if another version of the package wrote it (no earlier step is tried);
+        CheckpointDamaged if no step is sound; CheckpointMissing if there is none.
         """
         self.wait()
         skipped: list[tuple[int, str]] = []
@@ -222,7 +233,7 @@ class CheckpointStore:
         restored, reason = None, ""
         try:
             restored = self._restore_step(step, abstract_state, architecture)
-        except CheckpointMismatch:
+        except (CheckpointMismatch, CheckpointOfAnotherSchema):
             raise
         except CheckpointDamaged as error:
             reason = str(error)

@@ -1,6 +1,7 @@
 """Laws of saving and restoring: bit-equal on any mesh, retention, refusals, partial loads."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 from states import ARCHITECTURE, FIELDS, abstract, assert_bit_equal, host_state, on_mesh
 
-from surgmotion_jax.checkpoints.errors import CheckpointDamaged, CheckpointMismatch, CheckpointMissing
+from surgmotion_jax.checkpoints.errors import (
+    CheckpointDamaged,
+    CheckpointMismatch,
+    CheckpointMissing,
+    CheckpointOfAnotherSchema,
+)
 from surgmotion_jax.checkpoints.manifest import ManifestFields
 from surgmotion_jax.checkpoints.store import CheckpointStore
 from surgmotion_jax.checkpoints.subtree import load_subtree
@@ -204,6 +210,20 @@ def test_subtree_names_what_there_is(saved):
         load_subtree(saved, ["enc"])
     with pytest.raises(CheckpointMissing, match="step 9"):
         load_subtree(saved, ["encoder"], step=9)
+
+
+def test_another_schema_is_refused_by_name_and_no_earlier_step_is_tried(tmp_path):
+    with CheckpointStore(tmp_path) as store:
+        for step in (1, 2):
+            assert store.save(step, on_mesh(host_state(step), 8), FIELDS, wait=True)
+    file = tmp_path / "2" / "manifest" / "data.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 7}))
+    words = r"2/manifest/data.json: schema_version 7, this version reads 1; read it with the version of the package"
+    with pytest.raises(CheckpointOfAnotherSchema, match=words):
+        store.read_manifest()
+    with pytest.raises(CheckpointOfAnotherSchema, match=words):
+        store.restore(abstract(on_mesh(host_state(1), 8)))
+    assert store.steps() == [1, 2], "nothing is deleted"
 
 
 def test_damaged_manifest_is_reported_by_file(tmp_path):

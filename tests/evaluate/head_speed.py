@@ -23,7 +23,7 @@ from surgmotion_jax.evaluate.config import Grid
 from surgmotion_jax.evaluate.heads import targets
 from surgmotion_jax.evaluate.heads.networks import Head, make_head
 from surgmotion_jax.evaluate.heads.optimizer import BETA1, BETA2, EPS
-from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
+from surgmotion_jax.evaluate.heads.sweep import Batch, Groups, Sweep, SweepSettings
 from surgmotion_jax.models.name_rules import read_all
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.probe_names import hugging_face_probe_tensors, probe_tensors
@@ -61,6 +61,11 @@ def features_of(rows: int, tokens: int, width: int) -> Batch:
     return Batch(features, rng.integers(0, len(CLASSES), rows), np.ones(rows, bool))
 
 
+def params_of(sweep: Sweep, groups: Groups, number: int) -> Any:
+    """Parameters of one head of a sweep."""
+    return jax.tree.map(lambda leaf: leaf[number], sweep.stacked(groups).params)
+
+
 class Ours:
     """A sweep, prepared; calling it takes a step of all heads."""
 
@@ -74,7 +79,7 @@ class Ours:
 
     def params(self) -> Any:
         """Of one head; before the first step all are equal."""
-        return self.sweep.params_of(self.groups, 0)
+        return params_of(self.sweep, self.groups, 0)
 
     def __call__(self) -> float:
         start = time.perf_counter()

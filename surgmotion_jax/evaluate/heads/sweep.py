@@ -152,12 +152,6 @@ class Sweep:
             for group in program.plan.places.reshape(program.plan.groups, -1)
         )
 
-    def params_of(self, groups: Groups, number: int) -> Any:
-        """Parameters of one head, to be kept."""
-        assert 0 <= number < self.heads, f"no head {number} among {self.heads}"
-        group, row = divmod(number, self._ready().plan.together)
-        return jax.tree.map(lambda x: np.asarray(x[row]), groups[group].params)
-
     def _ready(self) -> Program:
         if self._program is None:
             raise ValueError("the sweep has no program yet; call prepare with a batch first")

@@ -9,9 +9,9 @@ Letters: B rows of a batch, N moments of a case, V cases.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -142,8 +142,3 @@ def require_tables(tables: Sequence[Table]) -> None:
     """Raises ValueError where nothing was scored."""
     if not tables or not sum(len(next(iter(table.values()))) for table in tables):
         raise ValueError("no scored moment in any case; give a data set with labelled test cases")
-
-
-def concatenated(truths: Sequence[Mapping[str, Any]]) -> Truth:
-    """Truth of several batches as one."""
-    return {name: np.concatenate([truth[name] for truth in truths]) for name in truths[0]}
