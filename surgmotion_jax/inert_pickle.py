@@ -33,7 +33,7 @@ class Global:
 class Settable(Protocol):
     """A value whose state a pickle may set, by a function of its reader."""
 
-    def set_state(self, state: Any) -> None: ...
+    def set_state(self, state: object) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Opaque:
 
 def read_pickle(
     data: bytes,
-    calls: Mapping[str, Callable[..., Any]],
+    calls: Mapping[str, Callable[..., object]],
     names: Collection[str] = (),
-    persistent: Callable[[Any], Any] | None = None,
-) -> Any:
+    persistent: Callable[[object], object] | None = None,
+) -> object:
     """The value of a pickle: dicts, lists, tuples, text, bytes, numbers, and what the given functions return.
 
     `calls` maps the dotted names that may be called to the functions called instead of them; `names` are further
@@ -79,16 +79,16 @@ class _Machine:
 
     def __init__(
         self,
-        calls: Mapping[str, Callable[..., Any]],
+        calls: Mapping[str, Callable[..., object]],
         names: Collection[str],
-        persistent: Callable[[Any], Any] | None,
+        persistent: Callable[[object], object] | None,
     ) -> None:
         self._calls, self._names, self._persistent = calls, names, persistent
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
-    def step(self, opcode: str, argument: Any) -> None:
+    def step(self, opcode: str, argument: object) -> None:
         if opcode in _LITERALS:
             self._stack.append(argument)
         elif opcode in _NEW:
@@ -101,55 +101,55 @@ class _Machine:
         elif opcode not in ("PROTO", "FRAME", "STOP"):
             raise PickleRefused(f"the pickle instruction {opcode}, which plain data does not need")
 
-    def result(self) -> Any:
+    def result(self) -> object:
         (value,) = self._stack
         return value
 
-    def _take(self, count: int) -> list[Any]:
+    def _take(self, count: int) -> list[object]:
         if len(self._stack) < count:
             raise IndexError("the stack is empty")
         return self._stack[-count:]
 
-    def mark(self, _: Any) -> None:
+    def mark(self, _: object) -> None:
         self._below.append(self._stack)
         self._stack = []
 
-    def since_mark(self) -> list[Any]:
+    def since_mark(self) -> list[object]:
         items, self._stack = self._stack, self._below.pop()
         return items
 
-    def make_tuple(self, _: Any) -> None:
+    def make_tuple(self, _: object) -> None:
         items = self.since_mark()
         self._stack.append(tuple(items))
 
-    def make_list(self, _: Any) -> None:
+    def make_list(self, _: object) -> None:
         items = self.since_mark()
         self._stack.append(items)
 
-    def make_dict(self, _: Any) -> None:
+    def make_dict(self, _: object) -> None:
         items = self.since_mark()
         self._stack.append({})
         self._set(items)
 
-    def append(self, _: Any) -> None:
+    def append(self, _: object) -> None:
         self._extend([self._stack.pop()])
 
-    def extend(self, _: Any) -> None:
+    def extend(self, _: object) -> None:
         self._extend(self.since_mark())
 
-    def _extend(self, items: list[Any]) -> None:
+    def _extend(self, items: list[object]) -> None:
         if type(self._stack[-1]) is not list:
             raise TypeError("items for what is not a list")
         self._stack[-1].extend(items)
 
-    def set_item(self, _: Any) -> None:
+    def set_item(self, _: object) -> None:
         value, key = self._stack.pop(), self._stack.pop()
         self._set([key, value])
 
-    def set_items(self, _: Any) -> None:
+    def set_items(self, _: object) -> None:
         self._set(self.since_mark())
 
-    def _set(self, items: list[Any]) -> None:
+    def _set(self, items: list[object]) -> None:
         if type(self._stack[-1]) is not dict or len(items) % 2:
             raise TypeError("entries for what is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -157,22 +157,22 @@ class _Machine:
                 raise PickleRefused(f"a dict key of type {type(key).__name__}, allowed are text, bytes and numbers")
             self._stack[-1][key] = value
 
-    def put(self, index: Any) -> None:
+    def put(self, index: int) -> None:
         self._memo[index] = self._stack[-1]
 
-    def memoize(self, _: Any) -> None:
+    def memoize(self, _: object) -> None:
         self._memo[len(self._memo)] = self._stack[-1]
 
-    def get(self, index: Any) -> None:
+    def get(self, index: int) -> None:
         self._stack.append(self._memo[index])
 
-    def pop(self, _: Any) -> None:
+    def pop(self, _: object) -> None:
         self._stack.pop()
 
-    def name(self, argument: Any) -> None:
+    def name(self, argument: str) -> None:
         self._name(".".join(argument.split(" ", 1)))
 
-    def stack_name(self, _: Any) -> None:
+    def stack_name(self, _: object) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         self._name(f"{module}.{name}")
 
@@ -181,26 +181,26 @@ class _Machine:
             raise PickleRefused(f"the pickle names {path[:100]}, which plain data does not need")
         self._stack.append(Global(path))
 
-    def call(self, _: Any) -> None:
+    def call(self, _: object) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, Global) or function.path not in self._calls or type(arguments) is not tuple:
             raise PickleRefused(f"the pickle calls {_shown(function)}, which is not among what may be called")
         self._stack.append(self._calls[function.path](*arguments))
 
-    def build(self, _: Any) -> None:
+    def build(self, _: object) -> None:
         state, value = self._stack.pop(), self._stack[-1]
         if isinstance(value, Settable):
             value.set_state(state)
         elif not isinstance(value, dict | Opaque):
             raise PickleRefused(f"the pickle sets the state of {_shown(value)}")
 
-    def persistent(self, _: Any) -> None:
+    def persistent(self, _: object) -> None:
         if self._persistent is None:
             raise PickleRefused("a persistent identifier, which plain data does not need")
         self._stack.append(self._persistent(self._stack.pop()))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value.path if isinstance(value, Global) else f"a {type(value).__name__}"
 
 

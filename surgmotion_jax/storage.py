@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from etils import epath
 
 PathLike: TypeAlias = str | os.PathLike[str]
+Json: TypeAlias = Any  # what `json` reads and writes: None, bool, int, float, str, and lists and dicts of these
 
 
 class NotWritable(ValueError):
@@ -109,7 +110,7 @@ def append_line(path: PathLike, line: str) -> None:
         file.write(line + "\n")
 
 
-def read_json(path: PathLike) -> Any:
+def read_json(path: PathLike) -> Json:
     """Parses a JSON file. Raises ValueError naming file, line and column; FileNotFoundError if absent."""
     try:
         return json.loads(as_path(path).read_text())

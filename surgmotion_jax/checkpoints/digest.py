@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.checkpoints.tree import Array, Tree, leaves_by_path
 
 _SEEDS = (0x9E3779B9, 0x7F4A7C15)
 _PIECE_BYTES = 16 * 2**20
 
 
-def tree_digests(tree: Any) -> dict[str, str]:
+def tree_digests(tree: Tree) -> dict[str, str]:
     """Path -> digest (16 hexadecimal digits) of every leaf of a tree of arrays.
 
     A leaf is read as uint32 words w_i (16-bit and smaller elements one to a word, 64-bit ones two), and the
@@ -44,7 +43,7 @@ def tree_digests(tree: Any) -> dict[str, str]:
     return table_digests(leaves_by_path(tree))
 
 
-def table_digests(leaves: Mapping[str, Any]) -> dict[str, str]:
+def table_digests(leaves: Mapping[str, Array]) -> dict[str, str]:
     """`tree_digests` of a table from path to leaf."""
     parts = {path: _start(path, leaf) for path, leaf in leaves.items()}
     local = np.array([_local_sum(part) for part in parts.values()], np.uint32).reshape(-1, 2)
@@ -60,7 +59,7 @@ def _local_sum(part_Dx2: jax.Array) -> np.ndarray:
     return np.concatenate(shards).sum(0, dtype=np.uint32)
 
 
-def _start(path: str, leaf: Any) -> jax.Array:
+def _start(path: str, leaf: Array) -> jax.Array:
     """Enqueues one leaf's partial digests, one row of two words a device of the leaf's mesh."""
     if np.dtype(leaf.dtype).kind == "c":
         raise ValueError(f"state leaf {path}: dtype {leaf.dtype} has no digest; store real and imaginary parts")
@@ -96,7 +95,9 @@ def _from_row(x: jax.Array, shape: tuple[int, ...], row: np.uint32) -> jax.Array
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(mesh: jax.sharding.Mesh, spec: jax.sharding.PartitionSpec, shape: tuple[int, ...]) -> Any:
+def _compiled(
+    mesh: jax.sharding.Mesh, spec: jax.sharding.PartitionSpec, shape: tuple[int, ...]
+) -> Callable[[jax.Array], jax.Array]:
     """The digest of each device's own shard. It communicates nothing, so it can wait for nobody."""
     entries = [entry if isinstance(entry, tuple) else (entry,) for entry in spec]
     axes_of_dim = [tuple(a for a in entry if a is not None) for entry in entries]
@@ -115,9 +116,9 @@ def _compiled(mesh: jax.sharding.Mesh, spec: jax.sharding.PartitionSpec, shape: 
     return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=rows, check_vma=False))
 
 
-def _without_64_bit_host_words(leaf: Any) -> Any:
+def _without_64_bit_host_words(leaf: np.ndarray) -> np.ndarray:
     """Splits a host array's 64-bit elements in two, low word first: JAX would silently narrow them."""
-    if isinstance(leaf, jax.Array) or np.dtype(leaf.dtype).itemsize != 8:
+    if leaf.dtype.itemsize != 8:
         return leaf
     return np.frombuffer(np.ascontiguousarray(leaf).tobytes(), "<u4").reshape(*leaf.shape, 2)
 

@@ -12,18 +12,29 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
+import jax
 import numpy as np
 
 from surgmotion_jax.checkpoints.errors import CheckpointOfAnotherSchema
-from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.checkpoints.tree import Array, Tree, leaves_by_path
 from surgmotion_jax.differences import ABSENT, differences
+from surgmotion_jax.storage import Json
 
 SCHEMA_VERSION = 1
 KINDS = ("pretrain", "encoder", "weights")
 _PACKAGES = {"package": "surgmotion-jax", "jax": "jax", "flax": "flax", "orbax": "orbax-checkpoint"}
 _LEAF_FIELDS = {"shape", "dtype", "digest"}
+
+
+class LeafEntry(TypedDict):
+    """What the manifest says of one leaf."""
+
+    shape: list[int]
+    dtype: str  # NumPy's name of it
+    digest: NotRequired[str]  # 16 hexadecimal digits; always there in a manifest
+
 
 Kind = Literal["pretrain", "encoder", "weights"]
 
@@ -38,31 +49,31 @@ class ManifestFields:
     """
 
     kind: Kind
-    architecture: Mapping[str, Any]
-    config: Mapping[str, Any]
-    source: Mapping[str, Any] | None = None
+    architecture: Mapping[str, Json]
+    config: Mapping[str, Json]
+    source: Mapping[str, Json] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """See the module; `tree` maps each leaf's path to `{"shape": [..], "dtype": name, "digest": hex}`."""
+    """See the module; `tree` maps each leaf's path to its entry."""
 
     kind: Kind
     step: int
-    architecture: dict[str, Any]
-    config: dict[str, Any]
+    architecture: dict[str, Json]
+    config: dict[str, Json]
     versions: dict[str, str]
-    tree: dict[str, dict[str, Any]]
-    source: dict[str, Any] | None = None
+    tree: dict[str, LeafEntry]
+    source: dict[str, Json] | None = None
     schema_version: int = SCHEMA_VERSION
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain JSON values, with a checksum. Raises ValueError naming a field that is not JSON."""
         fields = {field.name: _as_json(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)}
         return fields | {"checksum": _checksum(fields)}
 
     @classmethod
-    def from_dict(cls, fields: Any, where: str) -> Manifest:
+    def from_dict(cls, fields: Json, where: str) -> Manifest:
         """Checks and reads `to_dict`'s value; `where` names the file in errors.
 
         Raises CheckpointOfAnotherSchema; ValueError on a missing or unknown field, an unknown kind, a leaf entry
@@ -99,7 +110,9 @@ class Manifest:
         return cls.from_dict(fields, where)
 
 
-def describe(step: int, leaves: Mapping[str, Any], digests: Mapping[str, str], fields: ManifestFields) -> Manifest:
+def describe(
+    step: int, leaves: Mapping[str, Array | jax.ShapeDtypeStruct], digests: Mapping[str, str], fields: ManifestFields
+) -> Manifest:
     """The manifest of a state given as path -> array and path -> digest."""
     tree = {path: _leaf_entry(leaf) | {"digest": digests[path]} for path, leaf in leaves.items()}
     return Manifest(
@@ -113,7 +126,7 @@ def describe(step: int, leaves: Mapping[str, Any], digests: Mapping[str, str], f
     )
 
 
-def compare_tree(manifest: Manifest, abstract_tree: Any) -> list[str]:
+def compare_tree(manifest: Manifest, abstract_tree: Tree) -> list[str]:
     """Differences between a checkpoint's leaves and those of a state, one sentence each; [] if there are
     none.
 
@@ -132,7 +145,7 @@ def compare_tree(manifest: Manifest, abstract_tree: Any) -> list[str]:
     return missing + unexpected + changed
 
 
-def compare_fields(saved: Any, wanted: Any, prefix: str) -> list[str]:
+def compare_fields(saved: object, wanted: object, prefix: str) -> list[str]:
     """Differences between two JSON values, a sentence a field with its dotted path; [] if they are equal."""
     return [
         f"{field}: {'not' if before is ABSENT else repr(before)} in the checkpoint, "
@@ -152,11 +165,11 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def _leaf_entry(leaf: Any) -> dict[str, Any]:
+def _leaf_entry(leaf: Array | jax.ShapeDtypeStruct) -> LeafEntry:
     return {"shape": [int(size) for size in leaf.shape], "dtype": np.dtype(leaf.dtype).name}
 
 
-def _as_json(name: str, value: Any) -> Any:
+def _as_json(name: str, value: object) -> Json:
     """The value as JSON would read it back: tuples become lists, so it compares equal after a round trip."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
@@ -166,11 +179,11 @@ def _as_json(name: str, value: Any) -> Any:
         ) from error
 
 
-def _checksum(fields: Mapping[str, Any]) -> str:
+def _checksum(fields: Mapping[str, Json]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _check_names(fields: Any, expected: set[str], where: str) -> None:
+def _check_names(fields: object, expected: set[str], where: str) -> None:
     found = set(fields) if isinstance(fields, dict) else set()
     if found != expected:
         missing, unknown = sorted(expected - found), sorted(found - expected)

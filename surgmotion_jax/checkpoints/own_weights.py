@@ -6,24 +6,27 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from numpy.typing import DTypeLike
 
 from surgmotion_jax.checkpoints.foreign.described import Described, tell_encoder, tell_predictor, tell_probe
 from surgmotion_jax.checkpoints.foreign.networks import Foreign
-from surgmotion_jax.checkpoints.manifest import Manifest
+from surgmotion_jax.checkpoints.manifest import LeafEntry, Manifest
 from surgmotion_jax.checkpoints.retention import MANIFEST_FILE, MANIFEST_ITEM, read_manifest
 from surgmotion_jax.checkpoints.subtree import load_subtree
-from surgmotion_jax.checkpoints.tree import leaves_by_path, nest
+from surgmotion_jax.checkpoints.tree import Array, Nested, leaves_by_path, nest
 from surgmotion_jax.models.architecture import model_of
 from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.models.name_rules import Deferred
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.probe_names import probe_tensors
 from surgmotion_jax.models.reference_names import encoder_tensors, predictor_tensors
+from surgmotion_jax.storage import Json
+
+Index = int | slice | tuple[int | slice, ...]
 
 # Where each network lies in a checkpoint, of pretraining and of converted weights alike.
 PLACES = {
@@ -81,7 +84,7 @@ class OwnCheckpoint:
         return tuple(self.manifest.config.get("labels", ()))
 
     @property
-    def origin(self) -> dict[str, Any] | None:
+    def origin(self) -> dict[str, Json] | None:
         """The file that these weights were once converted from."""
         source = self.manifest.source
         return None if source is None else {name: source[name] for name in ("name", "sha256") if name in source}
@@ -143,24 +146,24 @@ def _tensors(checkpoint: OwnCheckpoint, network: str, model: ModelConfig | None)
 class _LazyLeaf:
     """An array of a checkpoint that is loaded together with its network, at the first use."""
 
-    def __init__(self, entry: Mapping[str, Any], load: Callable[[], np.ndarray]) -> None:
+    def __init__(self, entry: LeafEntry, load: Callable[[], np.ndarray]) -> None:
         self.shape, self.dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
         self._load = load
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         return self._load()[index]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._load(), dtype=dtype, copy=copy)
 
 
-def _lazy_tree(checkpoint: OwnCheckpoint, place: str) -> dict[str, Any]:
-    loaded: dict[str, np.ndarray] = {}
+def _lazy_tree(checkpoint: OwnCheckpoint, place: str) -> Nested:
+    loaded: dict[str, Array] = {}
 
     def load(path: str) -> np.ndarray:
         if not loaded:
             loaded.update(leaves_by_path(load_subtree(checkpoint.path, [place]).state))
-        return loaded[path]
+        return np.asarray(loaded[path])
 
     leaves = {path: _LazyLeaf(e, partial(load, path)) for path, e in checkpoint.manifest.tree.items()}
     return nest({p.removeprefix(f"{place}/"): leaf for p, leaf in leaves.items() if p.startswith(f"{place}/")})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from typing import Any
 
 
 @functools.cache  # once a process
@@ -15,7 +14,7 @@ def keep_abandoned_reads_quiet() -> None:
     """
     hook = sys.unraisablehook
 
-    def pass_on(entry: Any) -> None:
+    def pass_on(entry: sys.UnraisableHookArgs) -> None:
         if not inspect.iscoroutine(entry.object) and str(entry.exc_value) != "Event loop is closed":
             hook(entry)
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -39,7 +39,9 @@ from surgmotion_jax.checkpoints.manifest import (
 )
 from surgmotion_jax.checkpoints.reading import first_line, keep_abandoned_reads_quiet
 from surgmotion_jax.checkpoints.retention import MANIFEST_ITEM, STATE_ITEM
-from surgmotion_jax.checkpoints.tree import leaves_by_path, nest
+from surgmotion_jax.checkpoints.tree import Array, Tree, leaves_by_path, nest
+
+Abstract = jax.ShapeDtypeStruct | np.ndarray  # what a leaf is to be; a NumPy array asks for one of its shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +56,16 @@ class SaveFailure:
 class Restored:
     """A restored state, its manifest and step, and the later steps that were passed over: (step, reason)."""
 
-    state: Any
+    state: Tree
     manifest: Manifest
     step: int
     skipped: tuple[tuple[int, str], ...] = ()
+
+
+class _Response(Protocol):
+    """Orbax's promise of a save."""
+
+    def result(self) -> object: ...
 
 
 def _print_warning(message: str) -> None:
@@ -89,7 +97,7 @@ class CheckpointStore:
             self._directory = self._directory.absolute()  # Orbax takes absolute paths only
         self._keep, self._keep_every = keep, keep_every
         self._warn = warn
-        self._pending: tuple[int, Any, Best | None] | None = None
+        self._pending: tuple[int, _Response, Best | None] | None = None
         self._damaged: set[int] = set()
         self._failure: SaveFailure | None = None
 
@@ -135,7 +143,7 @@ class CheckpointStore:
             raise CheckpointDamaged(f"{self._directory / str(chosen)}: manifest unreadable: {error}") from error
 
     def save(
-        self, step: int, state: Any, fields: ManifestFields, *, wait: bool = False, best: Best | None = None
+        self, step: int, state: Tree, fields: ManifestFields, *, wait: bool = False, best: Best | None = None
     ) -> bool:
         """Saves a state of arrays, returning once the arrays are copied; writing goes on behind.
 
@@ -192,7 +200,7 @@ class CheckpointStore:
         self.wait()
 
     def restore(
-        self, abstract_state: Any, step: int | None = None, *, architecture: Mapping[str, Any] | None = None
+        self, abstract_state: Tree, step: int | None = None, *, architecture: Mapping[str, storage.Json] | None = None
     ) -> Restored:
         """Restores the newest sound checkpoint, onto the shardings of `abstract_state`, verified bit by bit.
 
@@ -227,7 +235,7 @@ class CheckpointStore:
         return steps[::-1] if step is None else [step]
 
     def _attempt(
-        self, step: int, abstract_state: Any, architecture: Mapping[str, Any] | None
+        self, step: int, abstract_state: Tree, architecture: Mapping[str, storage.Json] | None
     ) -> tuple[Restored | None, str]:
         """One step: the restored state, or None and the reason, the same on all processes."""
         restored, reason = None, ""
@@ -243,7 +251,9 @@ class CheckpointStore:
             restored, reason = None, reason or "another process could not read it"
         return restored, reason
 
-    def _restore_step(self, step: int, abstract_state: Any, architecture: Mapping[str, Any] | None) -> Restored:
+    def _restore_step(
+        self, step: int, abstract_state: Tree, architecture: Mapping[str, storage.Json] | None
+    ) -> Restored:
         checkpoint = self._directory / str(step)
         manifest = retention.read_manifest(checkpoint)
         differences = compare_tree(manifest, abstract_state)
@@ -311,7 +321,7 @@ class CheckpointStore:
             return []
 
 
-def load_verified(checkpoint: epath.Path, manifest: Manifest, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def load_verified(checkpoint: epath.Path, manifest: Manifest, wanted: Mapping[str, Abstract]) -> dict[str, Array]:
     """Loads path -> leaf and compares digests. Raises CheckpointDamaged naming each leaf that changed."""
     if not (checkpoint / retention.COMMIT_FILE).exists():
         raise CheckpointDamaged(f"{checkpoint}: {retention.COMMIT_FILE} is missing, so the copy or save is partial")
@@ -354,7 +364,7 @@ def _first_then_all(done: str, action: Callable[[], None]) -> None:
         multihost_utils.sync_global_devices(done)
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from etils import epath
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.manifest import Manifest
 from surgmotion_jax.checkpoints.retention import MANIFEST_ITEM
-from surgmotion_jax.checkpoints.store import CheckpointStore, Restored, load_verified
+from surgmotion_jax.checkpoints.store import Abstract, CheckpointStore, Restored, load_verified
 from surgmotion_jax.checkpoints.tree import nest
 
 
@@ -47,9 +46,9 @@ def _select(
     prefixes: Sequence[str],
     sharding: jax.sharding.Sharding | None,
     checkpoint: epath.Path,
-) -> dict[str, Any]:
+) -> dict[str, Abstract]:
     """Abstract leaves, from the manifest alone, of every path that is or lies under one of the prefixes."""
-    wanted: dict[str, Any] = {}
+    wanted: dict[str, Abstract] = {}
     for prefix in prefixes:
         paths = [path for path in manifest.tree if path == prefix or path.startswith(prefix.rstrip("/") + "/")]
         if not paths:

@@ -7,18 +7,23 @@ by path, so they depend on names alone, not on the container classes of the prog
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
+import numpy as np
+
+Tree: TypeAlias = Any  # nested containers of arrays, or of what stands for arrays (`jax.ShapeDtypeStruct`)
+Array: TypeAlias = jax.Array | np.ndarray
+Nested: TypeAlias = dict[str, Any]  # nested dicts with arrays as leaves
 
 
-def leaves_by_path(tree: Any) -> dict[str, Any]:
+def leaves_by_path(tree: Tree) -> dict[str, Array]:
     """Path -> leaf, in the order of `jax.tree.leaves`; None and empty containers hold no leaf.
 
     Raises ValueError if a leaf is not an array (or its abstract shape and dtype), is a typed PRNG key, or if
     two leaves would have one path.
     """
-    table: dict[str, Any] = {}
+    table: dict[str, Array] = {}
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         path = jax.tree_util.keystr(keys, simple=True, separator="/")
         _check_path(path, keys, table)
@@ -27,9 +32,9 @@ def leaves_by_path(tree: Any) -> dict[str, Any]:
     return table
 
 
-def nest(table: Mapping[str, Any]) -> dict[str, Any]:
+def nest(table: Mapping[str, object]) -> Nested:
     """The nested dict whose leaves lie at the paths of `table`."""
-    root: dict[str, Any] = {}
+    root: Nested = {}
     for path, leaf in table.items():
         *parents, name = path.split("/")
         node = root
@@ -39,7 +44,7 @@ def nest(table: Mapping[str, Any]) -> dict[str, Any]:
     return root
 
 
-def _check_path(path: str, keys: Any, table: Mapping[str, Any]) -> None:
+def _check_path(path: str, keys: jax.tree_util.KeyPath, table: Mapping[str, Array]) -> None:
     names = [jax.tree_util.keystr((key,), simple=True) for key in keys]
     if not names or any("/" in name or not name for name in names):
         raise ValueError(
@@ -49,7 +54,7 @@ def _check_path(path: str, keys: Any, table: Mapping[str, Any]) -> None:
         raise ValueError(f"state leaf {path}: two leaves have this path; rename one")
 
 
-def _check_leaf(path: str, leaf: Any) -> None:
+def _check_leaf(path: str, leaf: object) -> None:
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
         raise ValueError(f"state leaf {path}: {type(leaf).__name__} found, arrays only allowed; wrap it in jnp.asarray")
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

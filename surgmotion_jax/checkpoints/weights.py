@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +21,7 @@ from surgmotion_jax.checkpoints.errors import CheckpointError, CheckpointMissing
 from surgmotion_jax.checkpoints.manifest import Manifest, ManifestFields, describe
 from surgmotion_jax.checkpoints.retention import COMMIT_FILE, MANIFEST_FILE, MANIFEST_ITEM, list_steps
 from surgmotion_jax.checkpoints.store import append_leaves, complete
-from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.checkpoints.tree import Tree, leaves_by_path
 
 Leaf = np.ndarray | Callable[[], np.ndarray]
 Table = dict[str, np.ndarray]
@@ -31,7 +30,7 @@ STEP = 0
 _BATCH_BYTES = 128 * 2**20  # small leaves are written together: each write costs several files
 
 
-def save_weights(dst: storage.PathLike, leaves: Mapping[str, Any], fields: ManifestFields) -> None:
+def save_weights(dst: storage.PathLike, leaves: Tree, fields: ManifestFields) -> None:
     """Writes nested dicts of arrays, or of functions that make them, as step 0 of the new directory `dst`.
 
     By convention `params` holds `encoder`, `predictor`, a probe, and `target` holds `encoder`. Everything is written
@@ -66,7 +65,7 @@ def _free(dst: storage.PathLike) -> epath.Path:
     return target
 
 
-def _functions_by_path(leaves: Mapping[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
+def _functions_by_path(leaves: Tree) -> dict[str, Callable[[], np.ndarray]]:
     placeholders = jax.tree.map(lambda _: np.zeros(()), leaves)
     made = [leaf if callable(leaf) else lambda leaf=leaf: leaf for leaf in jax.tree.leaves(leaves)]
     table = dict(zip(leaves_by_path(placeholders), made, strict=True))
@@ -107,7 +106,7 @@ def _storable(path: str, leaf: np.ndarray) -> np.ndarray:
     return leaf
 
 
-def _writing(where: epath.Path, action: Callable[..., Any], *arguments: Any) -> None:
+def _writing(where: epath.Path, action: Callable[..., object], *arguments: object) -> None:
     """Runs what can fail for the disk's sake, whose exceptions are of any type."""
     try:
         action(*arguments)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from surgmotion_jax.models.attention import resolve_attention
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.optim.rates import step as optimizer_step
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
@@ -21,6 +21,7 @@ from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, on_device, shardings_of
 
 Metrics = dict[str, jax.Array]
+Summed = tuple[Params, Metrics]  # gradients and metrics
 
 
 def prepare_shards(
@@ -34,7 +35,7 @@ def prepare_shards(
 
 def _gradients(
     state: TrainState, batch: RawBatch, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
-) -> tuple[Any, Metrics]:
+) -> tuple[Params, Metrics]:
     prepared = prepare_shards(batch, state.step, config, program, layout, training=True)
     differentiate = jax.grad(loss_and_metrics, has_aux=True)
     return differentiate(state.params, state.target, prepared, config, layout, state.step)
@@ -42,7 +43,7 @@ def _gradients(
 
 def accumulated_gradients(
     state: TrainState, batch: RawBatch, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
-) -> tuple[Any, Metrics]:
+) -> tuple[Params, Metrics]:
     """Mean gradients and metrics over the micro-batches. SFDR then sees one micro-batch, spread over all devices."""
     count = config.optim.accumulate
     if count == 1:
@@ -53,7 +54,7 @@ def accumulated_gradients(
         parts = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
         return layout.constrain(parts, (None, "batch"))
 
-    def add(total: Any, part: RawBatch) -> tuple[Any, None]:
+    def add(total: Summed, part: RawBatch) -> tuple[Summed, None]:
         return jax.tree.map(jnp.add, total, _gradients(state, part, config, program, layout)), None
 
     parts = jax.tree.map(split, batch)
@@ -70,7 +71,7 @@ def train_step(
     return update(state, *accumulated_gradients(state, batch, config, program, layout), config)
 
 
-def update(state: TrainState, grads: Any, metrics: Metrics, config: PretrainConfig) -> tuple[TrainState, Metrics]:
+def update(state: TrainState, grads: Params, metrics: Metrics, config: PretrainConfig) -> tuple[TrainState, Metrics]:
     """The optimiser and the EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
     optim, steps = config.optim, config.steps
     norm = optax.tree.norm(grads)
@@ -113,7 +114,7 @@ def resolve(config: PretrainConfig, layout: MeshLayout) -> PretrainConfig:
     return config if model is config.model else dataclasses.replace(config, model=model)
 
 
-def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
+def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> jax.stages.Wrapped:
     """The jitted step. The state is donated: the old one must not be used again."""
     config = resolve(config, layout)
     state = shardings_of(abstract_state(config, layout))
@@ -125,7 +126,7 @@ def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLay
     )
 
 
-def compile_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Any:
+def compile_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> jax.stages.Compiled:
     """The step compiled ahead of time for one mask program; has `memory_analysis()`."""
     abstract = abstract_state(config, layout), abstract_batch(config, layout, config.optim.batch)
     return jit_train_step(config, program, layout).lower(*abstract).compile()

@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from surgmotion_jax.storage import Json
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Entry:
             return "ignored"
         return "used" if self.places == (self.name,) else "renamed"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Plain JSON values, for the manifest and for the file beside the weights."""
         told = {"places": list(self.places)} if self.places else {"reason": self.reason}
         return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "fate": self.fate, **told}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from surgmotion_jax.checkpoints.own_weights import PLACES
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings
 from surgmotion_jax.models.hugging_face_names import hugging_face_probe_tensors, hugging_face_tensors
 from surgmotion_jax.models.name_rules import Deferred, count_layers
+from surgmotion_jax.storage import Json
 
 PLACEHOLDER = PredictorSettings(width=8, depth=0, heads=1, mask_tokens=1)
 OTHER = {"target": "encoder", "encoder": "target"}
@@ -69,7 +69,9 @@ def plan_ours(foreign: Foreign, described: Described) -> Plan:
     return Plan(arrays, tuple(foreign.accounts(arrays)))
 
 
-def plan_transformers(foreign: Foreign, described: Described, training: Training, labels: tuple[str, ...]) -> Any:
+def plan_transformers(
+    foreign: Foreign, described: Described, training: Training, labels: tuple[str, ...]
+) -> tuple[Plan, dict[str, Json]]:
     """The arrays of `model.safetensors` and the fields of `config.json`: (Plan, fields).
 
     `foreign` holds one encoder. Raises NotExpressible for what transformers has no class for, IncompleteWeights as

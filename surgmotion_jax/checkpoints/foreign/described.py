@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 
@@ -25,12 +24,13 @@ from surgmotion_jax.checkpoints.foreign.shapes import (
     predictor_shape,
     shape_of,
 )
-from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.checkpoints.tree import Array, leaves_by_path
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import VARIANTS, ModelConfig, PredictorSettings, V21Settings
 from surgmotion_jax.models.name_rules import count_layers
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.probe import ProbeConfig, init_probe
+from surgmotion_jax.storage import Json
 
 ROPE_PIXELS = 256  # V-JEPA 2.1 scales rows and columns to the grid of this crop
 
@@ -56,7 +56,7 @@ class Described:
     probe: ProbeConfig | None = None
 
 
-def describe(foreign: Foreign, hints: Hints, beside: Mapping[str, Any] | None = None) -> Described:
+def describe(foreign: Foreign, hints: Hints, beside: Mapping[str, Json] | None = None) -> Described:
     """The architecture of a source. `beside` is the `config.json` of transformers, if there is one.
 
     Raises NoSuchArchitecture naming what does not fit or what must be said with which flag.
@@ -85,7 +85,7 @@ def describe(foreign: Foreign, hints: Hints, beside: Mapping[str, Any] | None = 
     return Described(model, heads, tuple(told), probe)
 
 
-def _with_config(hints: Hints, beside: Mapping[str, Any]) -> Hints:
+def _with_config(hints: Hints, beside: Mapping[str, Json]) -> Hints:
     """Hints, filled up from transformers' config. Raises NoSuchArchitecture for values that mean another network."""
     for name, allowed in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-6), ("qkv_bias", True), ("in_chans", 3)):
         if beside.get(name, allowed) != allowed:
@@ -104,7 +104,7 @@ def _model(family: str, shape: EncoderShape, heads: int, hints: Hints) -> ModelC
     trunk = shape.trunk
     row = trunk.width, trunk.depth, heads, trunk.mlp
     names = [name for name, v in VARIANTS.items() if (v.width, v.depth, v.heads, v.mlp) == row]
-    sizes: dict[str, Any] = {} if names else dict(zip(("width", "depth", "heads", "mlp"), row, strict=True))
+    sizes: dict[str, Json] = {} if names else dict(zip(("width", "depth", "heads", "mlp"), row, strict=True))
     v21 = V21Settings()
     if family == "vjepa21":
         v21 = V21Settings(shape.levels, rope_grid=ROPE_PIXELS // shape.patch, modality=True)
@@ -177,7 +177,7 @@ def _probe(foreign: Foreign, hints: Hints, encoder: int) -> tuple[ProbeConfig, s
 PROBE_FIELDS = ("width", "outputs", "depth", "heads", "mlp", "queries", "norm_eps", "complete_block")
 
 
-def probe_fields(probe: ProbeConfig) -> dict[str, Any]:
+def probe_fields(probe: ProbeConfig) -> dict[str, Json]:
     """What a checkpoint says about its probe: how to compute is not part of it."""
     return {name: getattr(probe, name) for name in PROBE_FIELDS}
 
@@ -210,7 +210,7 @@ def tell_predictor(model: ModelConfig, why: str) -> str:
     )
 
 
-def expected_leaves(described: Described, network: str) -> dict[str, Any]:
+def expected_leaves(described: Described, network: str) -> dict[str, Array]:
     """Path -> shape of every leaf that a network of this architecture has; nothing is allocated."""
     return leaves_by_path(jax.eval_shape(_initialiser(described, network), jax.random.key(0)))
 

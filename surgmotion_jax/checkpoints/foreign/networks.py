@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +37,20 @@ class IncompleteWeights(ValueError):
     """Tensors are missing, left over, or of a kind that weights cannot be; the message names them."""
 
 
+class Shaped(Protocol):
+    """Anything with a shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+class Typed(Shaped, Protocol):
+    """Anything with a shape and a dtype."""
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
 @dataclass(frozen=True)
 class Foreign:
     """The networks of a source (`target`, `encoder`, `predictor`, `probe`), under bare facebookresearch names.
@@ -48,7 +62,7 @@ class Foreign:
     family: str  # a key of FAMILIES, or "ours"
     title: str
     networks: Mapping[str, Tensors]
-    originals: Mapping[str, Any]
+    originals: Mapping[str, Typed]
     ignored: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, networks: Sequence[str], reason: str) -> Foreign:
@@ -83,7 +97,7 @@ class Foreign:
         return entries + [Entry(n, (), "", (), reason) for n, reason in self.ignored.items() if n not in self.originals]
 
 
-def _entry(name: str, tensor: Any, places: Mapping[str, Sequence[str]], ignored: Mapping[str, str]) -> Entry:
+def _entry(name: str, tensor: Typed, places: Mapping[str, Sequence[str]], ignored: Mapping[str, str]) -> Entry:
     shape = tuple(int(size) for size in tensor.shape)
     return Entry(name, shape, np.dtype(tensor.dtype).name, tuple(places.get(name, ())), ignored.get(name, ""))
 
@@ -138,7 +152,7 @@ def _facebook(found: Recognised, networks: Mapping[str, Tensors]) -> dict[str, T
 _PREFIXES = {"target": "encoder.", "predictor": "predictor."}
 
 
-def leaves_of(network: str, tensors: Tensors, heads: int, expected: Mapping[str, Any]) -> dict[str, Deferred]:
+def leaves_of(network: str, tensors: Tensors, heads: int, expected: Mapping[str, Shaped]) -> dict[str, Deferred]:
     """Our leaves of a network, by path. `expected` maps the paths of the architecture to anything with a shape.
 
     Raises IncompleteWeights naming every tensor that is missing, of another shape, or that no leaf takes.
@@ -164,7 +178,7 @@ def leaves_of(network: str, tensors: Tensors, heads: int, expected: Mapping[str,
     return leaves
 
 
-def _shape(leaf: Any) -> str:
+def _shape(leaf: Shaped | None) -> str:
     return "absent" if leaf is None else str(list(leaf.shape))
 
 

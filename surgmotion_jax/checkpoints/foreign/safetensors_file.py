@@ -14,13 +14,14 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import WeightFileRefused
+from surgmotion_jax.storage import Json
 
 MAX_HEADER_BYTES = 16 * 2**20  # a few hundred bytes a tensor; more is a mistake or an attack
 MAX_DIMS = 16
@@ -73,8 +74,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     return {name: _array(mapped, start, *entry) for name, entry in entries.items()}, metadata
 
 
-def _parse(path: Path, header: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parse(path: Path, header: bytes) -> dict[str, Json]:
+    def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         table = dict(pairs)
         if len(table) != len(pairs):
             twice = collections.Counter(name for name, _ in pairs).most_common(1)[0][0]
@@ -93,7 +94,7 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
 _Entry = tuple[np.dtype, tuple[int, ...], int, int]
 
 
-def _entry(where: str, entry: Any) -> _Entry:
+def _entry(where: str, entry: Json) -> _Entry:
     """dtype, shape, first byte and end of a tensor, once they agree with each other."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise WeightFileRefused(f"{where}: {str(entry)[:100]}; expected exactly dtype, shape and data_offsets")
@@ -111,7 +112,7 @@ def _entry(where: str, entry: Any) -> _Entry:
     return dtype, tuple(shape), begin, end
 
 
-def _are_sizes(values: Any, most: int) -> bool:
+def _are_sizes(values: Json, most: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) <= most
@@ -158,7 +159,7 @@ def write_safetensors(path: storage.PathLike, tensors: Mapping[str, Leaf], metad
     # The header comes first and its text is known last; JSON may end in spaces, so the most it can need is left free.
     text = len(json.dumps({"__metadata__": dict(metadata)})) + sum(len(json.dumps(name)) + 480 for name in tensors)
     room = -(-text // 8) * 8
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Json] = {"__metadata__": dict(metadata)} if metadata else {}
     with storage.Draft(path) as temporary, open(temporary, "wb") as file:
         file.seek(_LENGTH.size + room)
         for name, tensor in tensors.items():
@@ -170,7 +171,7 @@ def write_safetensors(path: storage.PathLike, tensors: Mapping[str, Leaf], metad
         os.fsync(file.fileno())
 
 
-def _append(file: BinaryIO, name: str, array: np.ndarray, begin: int) -> dict[str, Any]:
+def _append(file: BinaryIO, name: str, array: np.ndarray, begin: int) -> dict[str, Json]:
     """Writes a tensor's bytes at the end of the file; returns its entry in the header."""
     if name == "__metadata__" or array.dtype not in _NAMES or array.ndim > MAX_DIMS:
         raise ValueError(

@@ -14,7 +14,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import ml_dtypes
 import numpy as np
@@ -60,7 +60,7 @@ class _Storage:
     bytes_N: np.ndarray
 
 
-def read_archive(path: Path) -> Any:
+def read_archive(path: Path) -> object:
     """The saved value: nested dicts, lists and plain values, with read-only memory-mapped arrays for tensors.
 
     Strides are kept, so nothing is copied. Raises WeightFileRefused naming the file and what was found: an archive
@@ -126,8 +126,8 @@ def _locate(path: Path, mapped: np.ndarray, entry: zipfile.ZipInfo) -> np.ndarra
     )
 
 
-def _storage_finder(inside: Mapping[str, np.ndarray]) -> Callable[[Any], _Storage]:
-    def find(identifier: Any) -> _Storage:
+def _storage_finder(inside: Mapping[str, np.ndarray]) -> Callable[[object], _Storage]:
+    def find(identifier: object) -> _Storage:
         match identifier:
             case ("storage", Global(path=kind), str(key), str(), int(count)) if (
                 kind in _STORAGE_DTYPES or kind in _BYTES
@@ -146,13 +146,13 @@ def _storage_finder(inside: Mapping[str, np.ndarray]) -> Callable[[Any], _Storag
 
 
 def _tensor(
-    storage: Any,
-    offset: Any,
-    shape: Any,
-    strides: Any,
-    requires_grad: Any = False,
-    hooks: Any = None,
-    metadata: Any = None,
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    requires_grad: object = False,
+    hooks: object = None,
+    metadata: object = None,
 ) -> np.ndarray:
     """`torch._utils._rebuild_tensor_v2`."""
     if not isinstance(storage, _Storage) or storage.dtype is None:
@@ -161,14 +161,14 @@ def _tensor(
 
 
 def _tensor_of_dtype(
-    storage: Any,
-    offset: Any,
-    shape: Any,
-    strides: Any,
-    requires_grad: Any,
-    hooks: Any,
-    dtype: Any,
-    metadata: Any = None,
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    requires_grad: object,
+    hooks: object,
+    dtype: object,
+    metadata: object = None,
 ) -> np.ndarray:
     """`torch._utils._rebuild_tensor_v3`, for the dtypes that have no storage class of their own."""
     found = dtype.path if isinstance(dtype, Global) else dtype
@@ -177,11 +177,13 @@ def _tensor_of_dtype(
     return _view(storage, _TENSOR_DTYPES[found], offset, shape, strides, metadata)
 
 
-def _view(storage: _Storage, dtype: np.dtype, offset: Any, shape: Any, strides: Any, metadata: Any) -> np.ndarray:
+def _view(
+    storage: _Storage, dtype: np.dtype, offset: object, shape: object, strides: object, metadata: object
+) -> np.ndarray:
     where = f"a tensor in storage {storage.key[:40]}"
     if metadata:
         raise PickleRefused(f"{where} with conjugate or negative bits ({str(metadata)[:60]})")
-    if not (_are_sizes((offset,)) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
+    if not (_is_size(offset) and _are_sizes(shape) and _are_sizes(strides) and len(shape) == len(strides)):
         raise PickleRefused(f"{where} whose offset, shape or strides are not numbers from 0 up to 2^40")
     count, available = math.prod(shape), storage.bytes_N.size // dtype.itemsize
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -196,31 +198,31 @@ def _view(storage: _Storage, dtype: np.dtype, offset: Any, shape: Any, strides: 
     return np.ndarray(shape, dtype, storage.bytes_N, offset * dtype.itemsize, steps)
 
 
-def _are_sizes(values: Any) -> bool:
-    return (
-        isinstance(values, tuple)
-        and len(values) <= MAX_DIMS
-        and all(type(value) is int and 0 <= value <= 2**40 for value in values)
-    )
+def _are_sizes(values: object) -> TypeGuard[tuple[int, ...]]:
+    return isinstance(values, tuple) and len(values) <= MAX_DIMS and all(map(_is_size, values))
 
 
-def _parameter(tensor: Any, *_: Any) -> np.ndarray:
+def _is_size(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= 2**40
+
+
+def _parameter(tensor: object, *_: object) -> np.ndarray:
     if not isinstance(tensor, np.ndarray):
         raise PickleRefused("a parameter without a tensor")
     return tensor
 
 
-def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
+def _ordered_dict(items: object = ()) -> dict[str, object]:
     if not isinstance(items, tuple | list) or items:
         raise PickleRefused("an OrderedDict made with items; torch.save adds them one by one")
     return {}
 
 
-def _size(sizes: Any = ()) -> tuple[Any, ...]:
+def _size(sizes: object = ()) -> tuple[object, ...]:
     return tuple(sizes) if isinstance(sizes, tuple | list) else ()
 
 
-_CALLS: dict[str, Callable[..., Any]] = {
+_CALLS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,

@@ -11,13 +11,13 @@ import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.foreign.safetensors_file import write_safetensors
 from surgmotion_jax.models.config import ModelConfig, TransformerConfig
+from surgmotion_jax.storage import Json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -48,11 +48,11 @@ class Training:
     frames: int = 64
 
 
-def config_fields(model: ModelConfig, training: Training, head: Head | None = None) -> dict[str, Any]:
+def config_fields(model: ModelConfig, training: Training, head: Head | None = None) -> dict[str, Json]:
     """The content of `config.json`. Raises NotExpressible naming the field that transformers has no place for."""
     encoder, predictor = model.encoder, model.predictor_trunk
     _check_expressible(model, training, head)
-    fields: dict[str, Any] = {
+    fields: dict[str, Json] = {
         "model_type": "vjepa2",
         "architectures": ["VJEPA2ForVideoClassification" if head else "VJEPA2Model"],
         "dtype": "float32",
@@ -104,14 +104,14 @@ def _check_expressible(model: ModelConfig, training: Training, head: Head | None
         )
 
 
-def write_directory(folder: pathlib.Path, arrays: Arrays, fields: Mapping[str, Any], card: str) -> None:
+def write_directory(folder: pathlib.Path, arrays: Arrays, fields: Mapping[str, Json], card: str) -> None:
     """Writes config, weights (one tensor in memory at a time) and card into a folder."""
     write_safetensors(folder / WEIGHTS_FILE, arrays, {"format": "pt"})  # transformers asks for this entry
     storage.write_text_atomic(folder / CONFIG_FILE, json.dumps(fields, indent=2) + "\n")
     storage.write_text_atomic(folder / CARD_FILE, card)
 
 
-def model_card(fields: Mapping[str, Any], source: Mapping[str, Any], notes: Sequence[str]) -> str:
+def model_card(fields: Mapping[str, Json], source: Mapping[str, Json], notes: Sequence[str]) -> str:
     """The model card: what it is, how to load it, where it comes from, what to know."""
     kind = fields["architectures"][0]
     card = f"""---

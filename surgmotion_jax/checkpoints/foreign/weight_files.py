@@ -12,7 +12,7 @@ import hashlib
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 
@@ -165,7 +165,7 @@ def _safetensors(path: Path, files: list[Path]) -> WeightFile:
     return WeightFile(path, "safetensors", {"": section}, extras, tuple(files))
 
 
-def _sorted_out(path: Path, value: Any) -> WeightFile:
+def _sorted_out(path: Path, value: object) -> WeightFile:
     sorter = _Sorter(path)
     if isinstance(value, np.ndarray) or not sorter.visit((), value) or not sorter.sections:
         what = "a single tensor" if isinstance(value, np.ndarray) else f"no table of tensors, only {_short(value)}"
@@ -182,7 +182,7 @@ class _Sorter:
         self._file = file
         self._visited = 0
 
-    def visit(self, path: tuple[str, ...], value: Any) -> bool:
+    def visit(self, path: tuple[str, ...], value: object) -> bool:
         """Files away a value and what is in it; False if that holds no tensor."""
         self._visited += 1
         if len(path) > _MAX_DEPTH or self._visited > _MAX_VALUES:
@@ -212,7 +212,7 @@ class _Sorter:
         section[path[-1]] = StoredTensor(path[-1], array)
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
     return isinstance(value, list | tuple)
 
 
@@ -220,7 +220,7 @@ def _dotted(path: tuple[str, ...]) -> str:
     return ".".join(path)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """A value as text of at most some 200 characters."""
     if isinstance(value, str):
         return value[:200]

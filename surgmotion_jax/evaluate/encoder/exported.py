@@ -74,7 +74,11 @@ def export_encoder(encoder: FrozenEncoder, path: storage.PathLike, settings: Exp
         _check_fits(params)
     program = serialise(encoder, params, settings)
     difference = compare(encoder, params, program, settings)
-    weights = to_npz(leaves_by_path(params)) if settings.weights_as_arguments else b""
+    weights = (
+        to_npz({path: np.asarray(leaf) for path, leaf in leaves_by_path(params).items()})
+        if settings.weights_as_arguments
+        else b""
+    )
     video = ["batch", settings.frames, settings.size, settings.size, 3]
     described = {
         "schema_version": SCHEMA_VERSION,

@@ -65,7 +65,7 @@ def _stored(path: storage.PathLike, names: Sequence[str], sharding: jax.sharding
     taken = {name: _present(name, manifest, place) for name in names}
     # Through host memory: digests of host arrays need one small program a shape, whatever the devices.
     loaded = load_subtree(place, [PREFIXES[part] for part in taken.values()])
-    check_all_finite(str(place), leaves_by_path(loaded.state))
+    check_all_finite(str(place), {path: np.asarray(leaf) for path, leaf in leaves_by_path(loaded.state).items()})
     params = {name: jax.device_put(_at(loaded.state, PREFIXES[part]), sharding) for name, part in taken.items()}
     prefixes = tuple(f"{PREFIXES[part]}/" for part in taken.values())
     table = {leaf: entry["digest"] for leaf, entry in loaded.manifest.tree.items() if leaf.startswith(prefixes)}

@@ -13,16 +13,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import jax
 
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import TransformerConfig
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.table import Active, active_terms
 from surgmotion_jax.pretrain.losses.term import Counts
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
+from surgmotion_jax.pretrain.state import TrainState
 
 WIDTH = {"float32": 4, "bfloat16": 2}  # bytes of the computation's dtype
 
@@ -134,7 +135,7 @@ class Traffic:
     bytes: float  # sent by one device
 
 
-def expected_traffic(config: PretrainConfig, state: Any, mesh: Mapping[str, int]) -> tuple[Traffic, ...]:
+def expected_traffic(config: PretrainConfig, state: TrainState, mesh: Mapping[str, int]) -> tuple[Traffic, ...]:
     """What the rules imply: parameters gathered once a pass, gradients scattered once, then summed over `data`.
 
     `state` is the abstract state. Each micro-batch gathers and scatters anew.
@@ -162,5 +163,5 @@ def expected_traffic(config: PretrainConfig, state: Any, mesh: Mapping[str, int]
     return tuple(found)
 
 
-def _elements(tree: Any) -> int:
+def _elements(tree: Params) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax.sharding import AbstractMesh, AxisType
@@ -149,7 +149,7 @@ def abstract_layout(config: PretrainConfig, devices: int) -> MeshLayout:
 
 
 def decided(
-    config: PretrainConfig, topology: Topology, devices: Sequence[Any]
+    config: PretrainConfig, topology: Topology, devices: Sequence[jax.Device]
 ) -> tuple[PretrainConfig, tuple[Row, ...]]:
     """The config with what it leaves open decided for the topology: an 'auto' mesh or attention, a size of -1.
 
@@ -196,15 +196,16 @@ def compile_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayou
     return read_compiled(compiled, time.monotonic() - started)
 
 
-def read_compiled(compiled: Any, seconds: float = 0.0) -> Compiled:
+def read_compiled(compiled: jax.stages.Compiled, seconds: float = 0.0) -> Compiled:
     """What a plan needs of a compiled step."""
-    found = compiled.memory_analysis()
+    found, text = compiled.memory_analysis(), compiled.as_text()
+    assert found is not None, "the compilers that plans are made with tell the memory"
     return Compiled(
         found.argument_size_in_bytes,
         found.output_size_in_bytes - found.alias_size_in_bytes,
         found.temp_size_in_bytes,
         found.generated_code_size_in_bytes,
-        compiled.as_text(),
+        text or "",
         seconds,
     )
 
@@ -225,7 +226,7 @@ def largest(programs: Sequence[MaskProgram]) -> MaskProgram:
 def plan(
     config: PretrainConfig,
     topology: Topology,
-    devices: Sequence[Any] = (),
+    devices: Sequence[jax.Device] = (),
     mfu: float = 0.4,
     compile: Compile = compile_step,
 ) -> Plan:

@@ -10,10 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.parallel.collectives import Collective
 from surgmotion_jax.parallel.hlo import parse_module
 from surgmotion_jax.parallel.mesh import MeshLayout
@@ -71,19 +71,19 @@ def study(
     )
 
 
-def block_shape(path: Any, leaf: Any) -> tuple[int, ...]:
+def block_shape(path: jax.tree_util.KeyPath, leaf: jax.Array) -> tuple[int, ...]:
     """Shape of a parameter within one block: stacked ones lose their leading axis."""
     stacked = any(getattr(key, "key", None) == "blocks" for key in path)
     return leaf.shape[1:] if stacked else leaf.shape
 
 
-def largest_weight(params: Any) -> int:
+def largest_weight(params: Params) -> int:
     """Bytes, in float32, of the largest weight that a step may hold whole: one block's, or a table outside blocks."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return max(4 * math.prod(block_shape(path, leaf)) for path, leaf in leaves)
 
 
-def sharded_block_bytes(params: Any, itemsize: int, tensor: int) -> int:
+def sharded_block_bytes(params: Params, itemsize: int, tensor: int) -> int:
     """Bytes of one block's weights that `fsdp` shards, as gathered on one device."""
     blocks = params["trunk"]["blocks"]
     leaves = jax.tree_util.tree_leaves_with_path(blocks)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+
+import jax
 
 from surgmotion_jax.models.config import REMAT_POLICIES
 from surgmotion_jax.parallel.topology import Topology
@@ -53,7 +54,7 @@ def candidates(config: PretrainConfig, devices: int) -> Iterator[PretrainConfig]
 def sweep(
     config: PretrainConfig,
     topology: Topology,
-    devices: Sequence[Any] = (),
+    devices: Sequence[jax.Device] = (),
     mfu: float = 0.4,
     most: int = 4,
     say: Callable[[str], None] = lambda text: None,

@@ -17,7 +17,7 @@ from surgmotion_jax.checkpoints.errors import CheckpointError, CheckpointMismatc
 from surgmotion_jax.checkpoints.manifest import Manifest, compare_fields
 from surgmotion_jax.checkpoints.retention import read_manifest
 from surgmotion_jax.checkpoints.subtree import load_subtree
-from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.checkpoints.tree import Array, leaves_by_path
 from surgmotion_jax.checkpoints.weights import find_weights
 from surgmotion_jax.models.architecture import model_of
 from surgmotion_jax.models.catalogue import backbone_of
@@ -128,15 +128,15 @@ def start_from(initial: Initial, state: TrainState) -> TrainState:
         ]
         if not wrong:
             # The step donates its state: two parts that start from the same array must not share its buffer.
-            placed |= {f"{place}/{p}": jnp.copy(jax.device_put(there[p], leaf.sharding)) for p, leaf in here.items()}
+            placed |= {f"{place}/{p}": jnp.copy(jax.device_put(there[p], leaf.sharding)) for p, leaf in here.items()}  # type: ignore[union-attr]
     if wrong:
         raise CheckpointMismatch(initial.checkpoint, wrong)
     return jax.tree.unflatten(jax.tree.structure(state), [placed.get(path, leaf) for path, leaf in current.items()])
 
 
-def _under(table: Mapping[str, jax.Array], place: str) -> dict[str, jax.Array]:
+def _under(table: Mapping[str, Array], place: str) -> dict[str, Array]:
     return {path.removeprefix(f"{place}/"): leaf for path, leaf in table.items() if path.startswith(f"{place}/")}
 
 
-def _shape(leaf: jax.Array | None) -> str:
+def _shape(leaf: Array | None) -> str:
     return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
