@@ -110,7 +110,7 @@ def load_run(workdir: storage.PathLike) -> RunRecord:
     return RunRecord(
         workdir=folder,
         entries=_part(problems, folder / METRICS_FILE, _read_entries) or (),
-        config=_part(problems, folder / CONFIG, _read_mapping),
+        config=_part(problems, folder / CONFIG, _read_config),
         changes=_part(problems, folder / CHANGES, _read_changes),
         environment=_part(problems, folder / ENVIRONMENT, _read_mapping),
         summary=_part(problems, folder / SUMMARY, _read_mapping),
@@ -162,6 +162,10 @@ def _read_mapping(path: epath.Path) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"it should hold a JSON object, found a {type(value).__name__}")
     return value
+
+
+def _read_config(path: epath.Path) -> Mapping[str, Any]:
+    return {name: value for name, value in _read_mapping(path).items() if name != "schema_version"}
 
 
 def _read_changes(path: epath.Path) -> Mapping[str, Any]:

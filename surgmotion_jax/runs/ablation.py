@@ -18,7 +18,7 @@ from surgmotion_jax.parallel.processes import find_place
 from surgmotion_jax.pretrain import ablation
 from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, Outcome, all_rows, config_of, last_evaluated, outcome
 from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, PretrainConfig, as_dict
-from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
+from surgmotion_jax.pretrain.setup.stored_config import CONFIG_FILE, read_stored
 from surgmotion_jax.records import read_metrics
 from surgmotion_jax.runs.ending import Ending
 from surgmotion_jax.runs.pretraining import pretrain
@@ -96,12 +96,11 @@ def flags_of(config: PretrainConfig, row: PretrainConfig) -> list[str]:
 
 
 def check_row(workdir: epath.Path, config: PretrainConfig) -> None:
-    """Raises ValueError if a row's workdir holds a run of another config."""
-    if config.run.accept_changes or not (workdir / "config.json").exists():
+    """Raises ValueError if a row's workdir holds a run of another config, or one in another schema."""
+    if config.run.accept_changes or not (workdir / CONFIG_FILE).exists():
         return
-    saved = storage.read_json(workdir / "config.json")
     ignored = (*(name for name in RUN_SECTIONS if name not in COMPARED), *RUN_FIELDS)
-    differing = difference(with_later_fields(saved), as_dict(config), ignored)
+    differing = difference(read_stored(workdir / CONFIG_FILE), as_dict(config), ignored)
     if differing:
         listing = "\n  ".join(differing)
         raise ValueError(

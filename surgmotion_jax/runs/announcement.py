@@ -11,6 +11,7 @@ from surgmotion_jax.data import ClipDataset, describe
 from surgmotion_jax.differences import changes
 from surgmotion_jax.pretrain.config import PretrainConfig, as_dict
 from surgmotion_jax.pretrain.setup.machine import environment
+from surgmotion_jax.pretrain.setup.stored_config import CONFIG_FILE, stored
 from surgmotion_jax.pretrain.setup.summary import summarise
 from surgmotion_jax.runs.inputs import Inputs
 from surgmotion_jax.runs.session import Session
@@ -47,10 +48,9 @@ def further_lines(session: Session, inputs: Inputs) -> Iterator[tuple[str, str]]
 
 def write_description(session: Session, summary: Mapping[str, str]) -> None:
     """Writes config, its changes from the defaults, summary and machine as JSON to the workdir."""
-    stored = as_dict(session.config)
     for name, content in (
-        ("config.json", stored),
-        ("changes.json", changes(door.defaults(PretrainConfig).to_dict(), stored)),
+        (CONFIG_FILE, stored(session.config)),
+        ("changes.json", changes(door.defaults(PretrainConfig).to_dict(), as_dict(session.config))),
         ("summary.json", summary),
         ("environment.json", environment(session.command)),
     ):

@@ -6,7 +6,6 @@ from surgmotion_jax.checkpoints.errors import CheckpointDamaged
 from surgmotion_jax.differences import difference
 from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, as_dict
-from surgmotion_jax.pretrain.setup.stored_config import with_later_fields
 from surgmotion_jax.runs.session import Session
 
 
@@ -23,7 +22,7 @@ def check_resumable(session: Session) -> None:
     except CheckpointDamaged:
         return  # restoring falls back to an earlier step, and checks that one's architecture
     config = session.config
-    differing = difference(with_later_fields(manifest.config), as_dict(config), (*RUN_SECTIONS, *RUN_FIELDS))
+    differing = difference(manifest.config, as_dict(config), (*RUN_SECTIONS, *RUN_FIELDS))
     if not differing:
         return
     listing = "\n  ".join(differing)

@@ -1,37 +1,27 @@
-"""A stored config read by a later version: fields that came since have their defaults, as they had in effect."""
+"""A run's config as its workdir keeps it, with the number of the schema that it is written in."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from surgmotion_jax import storage
+from surgmotion_jax.pretrain.config import PretrainConfig, as_dict
+from surgmotion_jax.storage import Json
 
-from surgmotion_jax.pretrain.config import PretrainConfig
-
-
-def with_later_fields(saved: Mapping[str, Any], section: Any = PretrainConfig) -> dict[str, Any]:
-    """`saved`, a config as nested dicts, with the defaults of those fields of the class `section` that it lacks.
-
-    Sections are completed field by field. Named entries, such as data sources and mask sets, are the user's own: a
-    mapping that is there is left as it is.
-    """
-    completed = dict(saved)
-    for field in dataclasses.fields(section):
-        make = field.default_factory
-        if "choices" in field.metadata and "kind" in completed.get(field.name, {}):
-            make = field.metadata["choices"]().get(completed[field.name]["kind"], make)
-        if dataclasses.is_dataclass(make):
-            completed[field.name] = with_later_fields(completed.get(field.name, {}), make)
-        elif field.name in completed:
-            continue
-        elif make is not dataclasses.MISSING:
-            completed[field.name] = _plain(make())
-        elif field.default is not dataclasses.MISSING:
-            completed[field.name] = field.default
-    return completed
+CONFIG_FILE = "config.json"
+SCHEMA_VERSION = 1
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: dataclasses.asdict(entry) for name, entry in value.items()}
-    return value
+def stored(config: PretrainConfig) -> dict[str, Json]:
+    """What `config.json` holds."""
+    return {"schema_version": SCHEMA_VERSION, **as_dict(config)}
+
+
+def read_stored(path: storage.PathLike) -> dict[str, Json]:
+    """The config in a `config.json`, as nested dicts. Raises ValueError, naming the file, for one of another schema."""
+    fields = storage.read_json(path)
+    version = fields.pop("schema_version", None) if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path}: schema_version {version!r}, this version reads {SCHEMA_VERSION}; use the version of the package "
+            "that wrote it, or another --workdir."
+        )
+    return dict(fields)
