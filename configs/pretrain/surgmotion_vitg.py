@@ -4,11 +4,6 @@
   surgmotion pretrain --config=configs/pretrain/surgmotion_vitg.py:stage2 --data=VIDEOS --workdir=runs/vitg-stage2 \
       --config.init.checkpoint=runs/vitg-stage1
 
-On NVIDIA GPUs, with less memory for attention (on TPUs: splash):
-
-  surgmotion pretrain --config=configs/pretrain/surgmotion_vitg.py:stage1 --data=VIDEOS --workdir=runs/vitg-stage1 \
-      --config.model.attention=cudnn
-
 What `surgmotion_vitl.py` says of starting weights, datasets and learning rate holds here too.
 """
 

@@ -10,8 +10,7 @@ The paper's loss read literally, with only three tubes of a clip predicted, is o
       --config.loss.motion.scope=topk
 
 Stage 1 starts from `--config.init.checkpoint=WORKDIR` (the paper: from V-JEPA 2's weights), or, if that is left out,
-from random weights. Stage 2 must be given stage 1's workdir; `--config.init.optimizer=True` takes its moments too. At
-64 frames set `--config.model.attention` to cudnn on NVIDIA GPUs and splash on TPUs: xla holds whole attention matrices.
+from random weights. Stage 2 must be given stage 1's workdir; `--config.init.optimizer=True` takes its moments too.
 
 `--data` makes one dataset. Several, which share the draws equally by specialty, are named in a copy of this file:
 

@@ -50,7 +50,10 @@ def export(request: Request) -> int:
     settings = ExportSettings(request.frames, request.size, request.platforms, request.weights_as_arguments)
     storage.ensure_writable(storage.as_path(request.out).parent)
     devices = jax.local_devices()[:1]
-    encoder = load_encoder(request.checkpoint, weights=request.weights, dtype=request.dtype, devices=devices)
+    # XLA's own attention is the one that every platform of a program has.
+    encoder = load_encoder(
+        request.checkpoint, weights=request.weights, dtype=request.dtype, attention="xla", devices=devices
+    )
     told = export_encoder(encoder, request.out, settings)
     checked = told["checked"]
     print(f"input   uint8 {told['input']['shape']}")

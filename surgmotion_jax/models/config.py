@@ -165,7 +165,7 @@ class ModelConfig:
     patch: int = 16  # pixels per side of a patch
     tubelet: int = 2  # frames per token
     positions: str = "rope_tiled"  # rope_tiled (V-JEPA 2), rope (V-JEPA 2.1), sincos, sincos_uniform
-    attention: str = "xla"  # xla, cudnn (NVIDIA GPUs), splash (TPUs); auto: whichever suits the devices
+    attention: str = "auto"  # xla, cudnn (NVIDIA GPUs), splash (TPUs); auto: whichever suits the devices
     remat: str = "full"  # kept of a block: none (all), full (its input), attention, projections, dots: see transformer
     dtype: str = "bfloat16"  # computation; parameters, norms, softmax and loss stay float32
     predictor: PredictorSettings = field(default_factory=PredictorSettings)

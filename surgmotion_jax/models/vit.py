@@ -6,6 +6,7 @@ patch, D width of the encoder's training output, O width of the predicted featur
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,7 +42,7 @@ class Vit:
 
     def _boxed(self, key: jax.Array) -> Params:
         patches, ids = jnp.zeros((1, 1, self.config.patch_values)), jnp.zeros((1, 1), jnp.int32)
-        return self.network(self.config, SINGLE_DEVICE).init(key, patches, ids, Grid(1, 1, 1))["params"]
+        return self.network(_anywhere(self.config), SINGLE_DEVICE).init(key, patches, ids, Grid(1, 1, 1))["params"]
 
     def patchify(self, video_BxTxHxWx3: jax.Array) -> jax.Array:
         tubelet = 1 if self.is_image(video_BxTxHxWx3) else self.config.tubelet
@@ -113,7 +114,9 @@ class VitPredictor:
 
     def _boxed(self, key: jax.Array) -> Params:
         context, ids = jnp.zeros((1, 1, self.config.context_width)), jnp.zeros((1, 1), jnp.int32)
-        return self.network(self.config, SINGLE_DEVICE).init(key, context, ids, ids, Grid(1, 1, 1), 0)["params"]
+        return self.network(_anywhere(self.config), SINGLE_DEVICE).init(key, context, ids, ids, Grid(1, 1, 1), 0)[
+            "params"
+        ]
 
     def predict(
         self,
@@ -186,3 +189,8 @@ class VitPredictor:
 
 def _shape(c: TransformerConfig) -> dict[str, int]:
     return {"width": c.width, "depth": c.depth, "heads": c.heads, "mlp": c.mlp}
+
+
+def _anywhere(config: ModelConfig) -> ModelConfig:
+    """The architecture with an attention that every machine has: parameters do not depend on it."""
+    return dataclasses.replace(config, attention="xla")

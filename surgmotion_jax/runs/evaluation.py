@@ -36,7 +36,7 @@ def evaluate(
     probe: storage.PathLike = "",
     weights: str = "target",
     dtype: str = "",
-    attention: str = "xla",
+    attention: str = "auto",
     overrides: Mapping[str, object] | None = None,
     say: Say = lambda text: None,
 ) -> Results:
@@ -51,7 +51,7 @@ def evaluate(
       probe: the workdir of an evaluation whose chosen head is scored instead of training heads.
       weights: `target` (the moving average) or `online`.
       dtype: of the encoder, `bfloat16` or `float32`; empty: what the devices compute fastest.
-      attention: of the encoder, `xla`, `cudnn` or `splash`.
+      attention: of the encoder, `xla`, `cudnn` or `splash`; `auto` takes whichever suits the devices.
       overrides: fields of the config by dotted name, e.g. `{"sweep.epochs": 2}`.
       say: told what is being done.
 
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def open_source(
-    checkpoint: str, features: str = "", weights: str = "target", dtype: str = "", attention: str = "xla"
+    checkpoint: str, features: str = "", weights: str = "target", dtype: str = "", attention: str = "auto"
 ) -> Source:
     """The encoder on every device of this process, or the folder of features. Raises ValueError unless one is given."""
     if bool(checkpoint) == bool(features):

@@ -33,7 +33,9 @@ def test_the_command_writes_a_program_that_jax_alone_can_run(tmp_path, capsys, e
     flags = ["--size=16", "--frames=4", "--platforms=cpu,cuda,tpu", "--weights=online", "--dtype=bfloat16"]
     assert command.main(["runs/tiny", str(path), *flags]) == 0
     one_device = jax.local_devices()[:1]
-    assert asked == [(("runs/tiny",), {"weights": "online", "dtype": "bfloat16", "devices": one_device})]
+    assert asked == [
+        (("runs/tiny",), {"weights": "online", "dtype": "bfloat16", "attention": "xla", "devices": one_device})
+    ]
     assert "relative error" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder.stablehlo", "encoder.stablehlo.json"]
     program = jax.export.deserialize(bytearray(path.read_bytes()))

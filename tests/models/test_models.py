@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.models.attention import attend, check_attention, splash_kernel
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings, TransformerConfig
@@ -197,3 +199,12 @@ def test_head_dimensions_that_cannot_rotate_are_refused():
 def test_a_backbone_without_an_entry_is_refused():
     with pytest.raises(ValueError, match=r"model.backbone is 'vitt'.* Did you mean 'vit'"):
         backbone_of(ModelConfig(backbone="vitt"))
+
+
+def test_auto_attention_is_the_default_and_is_resolved_where_devices_are_known(params):
+    auto, named = (dataclasses.replace(SMALL, attention=name) for name in ("auto", "xla"))
+    assert ModelConfig().attention == "auto"
+    assert architecture(auto) == architecture(named), "a checkpoint does not depend on it"
+    video = jax.random.normal(jax.random.key(1), (1, 4, 24, 32, 3))
+    tokens = [backbone_of(model).encode(params, video).tokens for model in (auto, named)]
+    np.testing.assert_array_equal(*tokens)

@@ -20,7 +20,7 @@ import numpy as np
 from surgmotion_jax import storage
 from surgmotion_jax.checks import one_of
 from surgmotion_jax.evaluate.encoder.weights import Origin, read_weights
-from surgmotion_jax.models.attention import check_attention
+from surgmotion_jax.models.attention import check_attention, resolve_attention
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import DTYPES, Grid, ModelConfig
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
@@ -195,7 +195,7 @@ def load_encoder(
     *,
     weights: str = "target",
     dtype: str = "float32",
-    attention: str = "xla",
+    attention: str = "auto",
     devices: Sequence[Any] | None = None,
 ) -> FrozenEncoder:
     """Loads an encoder.
@@ -205,19 +205,19 @@ def load_encoder(
         fresh encoder such as `random:vit_tiny`.
       weights: `target` (the moving average, the usual choice for evaluation) or `online`.
       dtype: of the computation, float32 or bfloat16; parameters, norms and the features returned stay float32.
-      attention: xla, cudnn (NVIDIA GPUs), splash (TPUs).
+      attention: xla, cudnn (NVIDIA GPUs), splash (TPUs); auto takes whichever suits the devices.
       devices: where to run; default is every device of this process. Clips are spread over them.
 
     Raises ValueError for a path without weights, damaged weights (by digest), or settings that do not fit.
     """
     layout = _layout(dtype, attention, devices)
     found = read_weights(path, (weights,), layout.replicated)
-    config = replace(found.config, dtype=dtype, attention=attention, remat="none")
+    config = _computed(found.config, dtype, attention, layout)
     return FrozenEncoder(config, found.params[weights], found.origin, layout)
 
 
 def load_pretraining(
-    path: storage.PathLike, *, dtype: str = "float32", attention: str = "xla", devices: Sequence[Any] | None = None
+    path: storage.PathLike, *, dtype: str = "float32", attention: str = "auto", devices: Sequence[Any] | None = None
 ) -> Pretrained:
     """Loads online encoder, predictor and target encoder; arguments and errors as for `load_encoder`.
 
@@ -225,7 +225,7 @@ def load_pretraining(
     """
     layout = _layout(dtype, attention, devices)
     found = read_weights(path, ("online", "predictor", "target"), layout.replicated)
-    config = replace(found.config, dtype=dtype, attention=attention, remat="none")
+    config = _computed(found.config, dtype, attention, layout)
     encoder, target = (FrozenEncoder(config, found.params[name], found.origin, layout) for name in ("online", "target"))
     return Pretrained(encoder, FrozenPredictor(config, found.params["predictor"], layout), target, config)
 
@@ -264,3 +264,9 @@ def _layout(dtype: str, attention: str, devices: Sequence[Any] | None) -> MeshLa
     devices = jax.local_devices() if devices is None else list(devices)
     check_attention(attention, devices[0].platform, dtype)
     return MeshLayout(make_mesh(ParallelConfig(), devices))
+
+
+def _computed(config: ModelConfig, dtype: str, attention: str, layout: MeshLayout) -> ModelConfig:
+    """The architecture, to be computed as asked; it says which attention runs, so that records of a run do too."""
+    asked = replace(config, dtype=dtype, attention=attention, remat="none")
+    return resolve_attention(asked, layout.platform)
