@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,9 +17,9 @@ import jax.numpy as jnp
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.config import DTYPES
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.transformer import LayerNorm, Linear, named, normalise
 
-Params = dict[str, Any]
 OUTPUTS = ("logits", "depth")
 
 
@@ -61,7 +60,7 @@ class Convolution(nn.Module):
     """3 x 3, zeros around the border."""
 
     channels: int
-    dtype: Any
+    dtype: str
 
     @nn.compact
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:

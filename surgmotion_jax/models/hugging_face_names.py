@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from surgmotion_jax.models.name_rules import Deferred, Tensors, count_layers, dtype_of, origin, read_all
+from surgmotion_jax.models.name_rules import Deferred, Tensor, Tensors, count_layers, dtype_of, origin, read_all
 
 MASK_TOKENS = "predictor.embeddings.mask_tokens"  # one stacked tensor there, `predictor.mask_tokens.0`, ... here
 V21_ONLY = re.compile(r"norms_block\.|patch_embed_img\.|_mod_embed|predictor_embed\.\d|predictor_proj_context\.")
@@ -149,7 +148,7 @@ def _to_hugging_face(weights: Tensors, renaming: Renaming) -> dict[str, Deferred
     return out
 
 
-def _renamed(name: str, value: Any) -> Deferred:
+def _renamed(name: str, value: Tensor) -> Deferred:
     return Deferred(tuple(value.shape), dtype_of(value), origin(value, name), lambda: np.asarray(value))
 
 
@@ -164,7 +163,7 @@ def _joined(weights: Tensors, names: list[str]) -> Deferred:
     return Deferred(shape, dtype_of(parts[0]), sources, lambda: np.concatenate([np.asarray(p) for p in parts]))
 
 
-def _rows(name: str, value: Any, part: int, parts: int) -> Deferred:
+def _rows(name: str, value: Tensor, part: int, parts: int) -> Deferred:
     rows = value.shape[0] // parts
     shape = (rows, *value.shape[1:])
     return Deferred(
@@ -172,7 +171,7 @@ def _rows(name: str, value: Any, part: int, parts: int) -> Deferred:
     )
 
 
-def _entry(tokens: Any, index: int) -> Deferred:
+def _entry(tokens: Tensor, index: int) -> Deferred:
     shape = tuple(tokens.shape[1:])
     return Deferred(shape, dtype_of(tokens), origin(tokens, MASK_TOKENS), lambda: np.asarray(tokens)[index])
 

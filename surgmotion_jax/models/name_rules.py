@@ -7,12 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
-Tensors = Mapping[str, Any]  # name -> array, or anything with `shape`, `dtype` and `__array__`
-Params = dict[str, Any]
+from surgmotion_jax.models.parameters import Params
+
+
+class Tensor(Protocol):
+    """An array, or what becomes one when NumPy asks: a tensor of a file, or `Deferred`. It may have a `dtype`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __array__(self) -> np.ndarray: ...
+
+
+Tensors = Mapping[str, Tensor]
+Leaf = np.ndarray | jax.Array
 Transform = Callable[[np.ndarray], np.ndarray]
 
 LISTED = 8  # names that an error message quotes
@@ -23,14 +36,14 @@ class Deferred:
     """An array that is put together when it is called; shape, dtype and origin are known beforehand."""
 
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype | None  # None: not known before reading
     sources: tuple[str, ...]  # names of the tensors that it is made of
     read: Callable[[], np.ndarray]
 
     def __call__(self) -> np.ndarray:
         return self.read()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         del copy  # each call makes its own array, or a view of what it was made from
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
@@ -106,7 +119,7 @@ def write_tensors(rules: Sequence[Rule], params: Params) -> dict[str, Deferred]:
         shape = outline(rule.write, leaf.shape[1:] if rule.stacked else leaf.shape)
         for i, name in enumerate(rule.names):
 
-            def tensor(rule: Rule = rule, leaf: Any = leaf, i: int = i) -> np.ndarray:
+            def tensor(rule: Rule = rule, leaf: Leaf = leaf, i: int = i) -> np.ndarray:
                 return rule.write(np.asarray(leaf[i] if rule.stacked else leaf))
 
             out[name] = Deferred(shape, dtype_of(leaf), (rule.path,), tensor)
@@ -118,17 +131,17 @@ def outline(transform: Transform, shape: Sequence[int]) -> tuple[int, ...]:
     return transform(np.broadcast_to(np.zeros((), np.int8), tuple(shape))).shape
 
 
-def origin(value: Any, name: str) -> tuple[str, ...]:
+def origin(value: Tensor, name: str) -> tuple[str, ...]:
     """Names that a tensor was made of: its own, unless it is itself made of others."""
     return value.sources if isinstance(value, Deferred) else (name,)
 
 
-def dtype_of(value: Any) -> Any:
+def dtype_of(value: Tensor | Leaf) -> np.dtype | None:
     """The dtype, or None where it is not known before reading."""
     return getattr(value, "dtype", None)
 
 
-def leaf_at(params: Params, path: str) -> Any:
+def leaf_at(params: Params, path: str) -> Leaf:
     """The leaf of a nested tree at 'a/b/c'. Raises ValueError if it is not there."""
     node: Any = params
     for key in path.split("/"):

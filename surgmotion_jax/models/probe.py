@@ -19,7 +19,7 @@ from surgmotion_jax.checks import at_least
 from surgmotion_jax.models.attention import attend
 from surgmotion_jax.models.config import TransformerConfig
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
-from surgmotion_jax.models.parameters import Axes, Params, logical_axes
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.transformer import (
     WEIGHT_INIT,
     LayerNorm,
@@ -166,11 +166,6 @@ def init_probe(config: ProbeConfig, key: jax.Array) -> Params:
     mlp = params["cross"]["mlp"]
     kernel = mlp["fc2"]["kernel"] / jnp.sqrt(2.0 * max(config.depth - 1, 1))
     return {**params, "cross": {**params["cross"], "mlp": {**mlp, "fc2": {**mlp["fc2"], "kernel": kernel}}}}
-
-
-def probe_axes(config: ProbeConfig) -> Axes:
-    """Logical axis names of every parameter, in the tree of `init_probe`."""
-    return logical_axes(lambda: _boxed_probe(config, jax.random.key(0)))
 
 
 def _boxed_probe(config: ProbeConfig, key: jax.Array) -> Params:

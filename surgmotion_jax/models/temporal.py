@@ -9,7 +9,6 @@ Letters: B videos, N moments, D width of the features, C width of the head, K ou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,9 +16,9 @@ import jax.numpy as jnp
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.config import DTYPES
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.transformer import LayerNorm, Linear
 
-Params = dict[str, Any]
 KINDS = ("tcn", "gru")
 
 
@@ -72,7 +71,7 @@ class GatedUnit(nn.Module):
         c = self.config
         gates_BxNx3xC = Linear((3, c.hidden), ("embed", None, None), c.dtype, name="input")(x_BxNxC)
         init = nn.with_partitioning(nn.initializers.orthogonal(), ("embed", None))
-        kernel: Any = self.param("kernel", init, (c.hidden, 3 * c.hidden), jnp.float32)
+        kernel: jax.Array = self.param("kernel", init, (c.hidden, 3 * c.hidden), jnp.float32)  # type: ignore[assignment]
         kernel = kernel.astype(c.dtype)
 
         def advance(state_BxC: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import jax
 
 from surgmotion_jax.parallel.config import ParallelConfig
 
@@ -120,12 +122,12 @@ def _why_tensor(demand: Demand, c: _Candidate, devices: int) -> str:
     return f"fsdp alone cannot split the state far enough, so {c.tensor} neighbours split heads and MLPs; innermost"
 
 
-def slice_count(devices: Sequence[Any]) -> int:
+def slice_count(devices: Sequence[jax.Device]) -> int:
     """Number of slices that the devices belong to; 1 where devices know of none."""
     return len({getattr(d, "slice_index", 0) for d in devices})
 
 
-def device_memory(device: Any) -> int | None:
+def device_memory(device: jax.Device) -> int | None:
     """Bytes of a device's memory that a program may take, where it says so."""
     try:
         stats = device.memory_stats()

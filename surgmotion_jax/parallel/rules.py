@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import KeyEntry
 
 from surgmotion_jax.models.layout import Names
+from surgmotion_jax.models.parameters import Axes, Params
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
-RULES: dict[str, str | tuple[str, ...] | None] = {
+Entry = str | tuple[str, ...] | None
+"""Of a PartitionSpec: the mesh axes that divide a dimension."""
+
+RULES: dict[str, Entry] = {
     # parameters
     "layers": None,  # scanned over
     "embed": "fsdp",  # the model width of every kernel
@@ -35,7 +39,7 @@ def spec_of(names: Names) -> PartitionSpec:
     return PartitionSpec(*(RULES[n] if n is not None else None for n in names))
 
 
-def mesh_axes(entry: Any) -> tuple[str, ...]:
+def mesh_axes(entry: Entry) -> tuple[str, ...]:
     """Mesh axes of one entry of a PartitionSpec."""
     if entry is None:
         return ()
@@ -64,10 +68,10 @@ def parameter_sharding(mesh: Mesh, path: str, shape: tuple[int, ...], names: Nam
     return NamedSharding(mesh, spec)
 
 
-def parameter_shardings(mesh: Mesh, abstract: Any, names: Any) -> Any:
+def parameter_shardings(mesh: Mesh, abstract: Params, names: Axes) -> Params:
     """Shardings of a parameter tree, given the tree of logical names."""
 
-    def one(path: Any, leaf: Any, leaf_names: Names) -> NamedSharding:
+    def one(path: tuple[KeyEntry, ...], leaf: jax.ShapeDtypeStruct, leaf_names: Names) -> NamedSharding:
         return parameter_sharding(mesh, jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape, leaf_names)
 
     return jax.tree_util.tree_map_with_path(one, abstract, names)

@@ -11,9 +11,12 @@ import math
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from surgmotion_jax.checks import did_you_mean
+
+if TYPE_CHECKING:
+    import jax
 
 GIB = 2**30
 GPU_SHARE = 0.75  # of a GPU's memory that JAX's allocator takes by default
@@ -165,12 +168,12 @@ def set_environment(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(variable, value)
 
 
-def devices_of(topology: Topology) -> tuple[Any, ...]:
+def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
     """Devices to compile for, as libtpu describes them; none of them exists here.
 
     Raises TopologyError where libtpu is missing or shows another number of devices than the table says.
     """
-    import jax
+    import jax  # here, because `set_environment` comes before JAX is imported
     from jax.experimental import topologies
 
     if importlib.util.find_spec("libtpu") is None:
