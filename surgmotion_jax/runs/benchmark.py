@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 import jax
 
@@ -66,14 +65,14 @@ class Request:
     profile: str = ""
 
 
-def benchmark(request: Request) -> dict[str, Any]:
+def benchmark(request: Request) -> dict[str, object]:
     """Times the subjects, prints what was found, and returns every figure as plain values."""
     with ExitStack() as stack:
         subjects = peers(request) if request.peer else {n: whole(c, request, stack) for n, c in request.configs.items()}
         return measure(subjects, request)
 
 
-def measure(subjects: Mapping[str, Subject], request: Request) -> dict[str, Any]:
+def measure(subjects: Mapping[str, Subject], request: Request) -> dict[str, object]:
     """As `benchmark`, of subjects that are there."""
     bench = Bench(subjects, request)
     bench.announce()
@@ -211,7 +210,7 @@ class Bench:
                 self.subjects[OURS].step()
         say("profile", f"{PROFILED_STEPS} steps of {OURS} in {self.request.profile}")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """All figures as plain values."""
         return {
             "device": device_text(),
@@ -220,7 +219,7 @@ class Bench:
             "subjects": {name: self.figures(subject) for name, subject in self.subjects.items()},
         }
 
-    def figures(self, subject: Subject) -> dict[str, Any]:
+    def figures(self, subject: Subject) -> dict[str, object]:
         compilation = subject.step.compilation._asdict() if isinstance(subject.step, OurStep) else None
         return {
             "step_s": dataclasses.asdict(subject.seconds),

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 from jax import Device
 
@@ -23,7 +22,7 @@ class Planned:
     """Whether the plan, or the best of a sweep, fits, and all figures as plain values."""
 
     fits: bool
-    content: Mapping[str, Any]
+    content: Mapping[str, object]
 
 
 def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Device], mfu: float) -> Planned:
@@ -161,9 +160,8 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: Plan) -> dict[str, object]:
     """The plan as plain values, figures derived from it included."""
-    from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S
 
     derived = ("fits", "clips", "step_s", "link_s", "clips_per_s", "host_clips_per_s", "chip_hours")
     return {
