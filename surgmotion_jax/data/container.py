@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -10,7 +12,25 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from surgmotion_jax.data.damage import DamageLedger, Sent
 from surgmotion_jax.data.media import Limits, UnreadableVideo
+
+
+class Shown(NamedTuple):
+    """A decoded frame, from when it is on display, and whether it is what was recorded."""
+
+    tick: int
+    frame: VideoFrame
+    sound: bool
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The part of a file to decode, by bytes, and the picture size, (columns, rows), that it must keep."""
+
+    size: tuple[int, int]
+    begin: int = 0  # byte at which the keyframe of its first frame begins; 0 for the start of the file
+    end: int | None = None  # byte at which the part after it begins; None for the end of the file
 
 
 @contextmanager
@@ -24,20 +44,21 @@ def reported(path: str) -> Iterator[None]:
         raise UnreadableVideo(path, f"cannot be decoded: {error}") from error
 
 
-def open_video(path: str, limits: Limits) -> tuple[InputContainer, VideoStream]:
+def open_video(path: str, limits: Limits, strict: bool = True) -> tuple[InputContainer, VideoStream]:
     """The container and its first real video stream, set to decode in one thread under the caps.
 
+    A `strict` decoder takes for damage what no careful encoder writes, such as bits left over at the end of a slice.
     A stream must not be touched once its container is closed: its memory is gone.
     """
     container = av.open(path)
     try:
-        return container, _video_stream(path, container, limits)
+        return container, _video_stream(path, container, limits, strict)
     except BaseException:
         container.close()
         raise
 
 
-def _video_stream(path: str, container: InputContainer, limits: Limits) -> VideoStream:
+def _video_stream(path: str, container: InputContainer, limits: Limits, strict: bool) -> VideoStream:
     found = len(container.streams)
     if found > limits.max_streams:
         raise UnreadableVideo(path, f"{found} streams are over the cap, max_streams = {limits.max_streams}")
@@ -49,9 +70,13 @@ def _video_stream(path: str, container: InputContainer, limits: Limits) -> Video
     stream = streams[0]
     limits.check_pixels(path, stream.width, stream.height)
     limits.check_duration(path, (container.duration or 0) / av.time_base)
-    stream.codec_context.thread_count = 1
+    context = stream.codec_context
+    context.thread_count = 1
+    # Frames come back with the packet that they were sent as.
+    context.copy_opaque = True
     # A second cap inside the decoder, for frames that grow on the way. It counts padded rows, hence the slack.
-    stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
+    options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
+    context.options = options | ({"err_detect": "aggressive+explode"} if strict else {})
     return stream
 
 
@@ -61,35 +86,61 @@ def time_base(stream: VideoStream) -> Fraction:
 
 
 def stamped_frames(
-    path: str, container: InputContainer, stream: VideoStream, limits: Limits, size: tuple[int, int]
-) -> Iterator[tuple[int, VideoFrame]]:
+    path: str, container: InputContainer, stream: VideoStream, limits: Limits, passage: Passage
+) -> Iterator[Shown]:
     """Decoded frames with their ticks, strictly ascending; a frame stamped out of order is left out.
 
-    Frames keep the given size, (width, height). A frame without a stamp follows the one before it by
-    the average step; without any to follow, it ends here.
+    Frames keep the size of the passage. A frame without a stamp follows the one before it by the average step; without
+    any to follow, it ends here.
     """
     # AVI stores no display times, and those made up for it are out of order where frames are reordered.
     by_dts = container.format.name == "avi"
     step = max(1, round(1 / (stream.average_rate * time_base(stream)))) if stream.average_rate else 1
     last: int | None = None
-    for frame in container.decode(stream):
+    for frame, sound in _decoded(container, stream, passage.end):
         stamp = frame.dts if by_dts or frame.pts is None else frame.pts
         if stamp is None and last is None:
             return
         tick = stamp if stamp is not None else (last or 0) + step
         # Against the size it started with: the stream's own follows every change.
-        if (frame.width, frame.height) != size:
+        if (frame.width, frame.height) != passage.size:
             limits.check_pixels(path, frame.width, frame.height)
             raise UnreadableVideo(path, f"frame size changes to {frame.width} x {frame.height} on the way")
         if last is None or tick > last:
             last = tick
-            yield tick, frame
+            yield Shown(tick, frame, sound)
 
 
-def from_keyframe(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
+def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:
     """Drops what a decoder shows before the keyframe it was sent to: pictures whose references it never saw."""
     started = False
-    for tick, frame in frames:
-        started = started or frame.key_frame
+    for shown in frames:
+        started = started or shown.frame.key_frame
         if started:
-            yield tick, frame
+            yield shown
+
+
+def _decoded(container: InputContainer, stream: VideoStream, end: int | None) -> Iterator[tuple[VideoFrame, bool]]:
+    """Frames in the order of display, each with whether it is sound, up to the packet at byte `end`."""
+    ledger = DamageLedger()
+    for packet in container.demux(stream):
+        over = end is not None and packet.pos is not None and packet.pos >= end
+        if over or not packet.size:
+            break
+        sent = ledger.send(packet.is_keyframe, packet.is_corrupt)
+        packet.opaque = sent
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:
+            ledger.fail(sent)
+            continue
+        for frame in frames:
+            yield from _received(ledger, frame)
+    for frame in stream.decode(None):
+        yield from _received(ledger, frame)
+    yield from ledger.rest()
+
+
+def _received(ledger: DamageLedger, frame: VideoFrame) -> Iterator[tuple[VideoFrame, bool]]:
+    sent = frame.opaque
+    yield from ledger.receive(sent if isinstance(sent, Sent) else None, frame, frame.is_corrupt)

@@ -4,6 +4,9 @@ Time runs in ticks: whole multiples of `time_base` seconds, counted as the conta
 display from its own tick until the next frame's. Letters: N frames of a video, T frames asked for.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +14,10 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+
+from surgmotion_jax.data.look import Look
+
+_SLACK_S = 1e-3
 
 Size = tuple[int, int] | int | None
 """Output size: (height, width), or the short side, or None to keep the stored one."""
@@ -24,7 +31,7 @@ class UnreadableVideo(ValueError):
         self.path = path
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["UnreadableVideo"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[UnreadableVideo], tuple[str, str]]:
         return type(self), (self.path, self.reason)
 
 
@@ -58,22 +65,76 @@ DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
+class Take:
+    """A part of a file that was recorded in one go: one picture size, and time stamps that go on."""
+
+    start_s: float  # seconds of the file, whose takes follow one another
+    end_s: float
+    origin: int  # tick of its first frame
+    look: Look
+    reason: str  # what sets it off from the take before
+    keyframes: tuple[tuple[int, int], ...]  # (tick, byte) of some of its keyframes, the first among them, ascending
+    end: int | None  # byte at which the next take begins
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """What opening a video tells, checked against the data and not taken from the header alone."""
 
     path: str  # the file or frame folder
     duration_s: float  # from the first frame to the end of the last
     fps: float  # average frames per second
-    width: int  # pixels, as stored: rotation flags are ignored
+    width: int  # pixels, as displayed
     height: int  # pixels
     time_base: Fraction  # seconds per tick
-    origin: int  # tick of the first frame, which is time 0
+    origin: int  # tick of the first frame, which is on display from `start_s`
     images: tuple[str, ...] = ()  # names of the images in display order; empty for a container file
+    look: Look | None = None  # how pictures are stored; None where each file of a picture tells
+    takes: tuple[Take, ...] = ()  # empty for a file of one take
+    start_s: float = 0.0  # seconds of the file at `origin`: above 0 for a later take
 
     @property
     def frames(self) -> int:
         """Estimated number of frames; exact for a frame folder."""
         return len(self.images) or max(1, round(self.duration_s * self.fps))
+
+    @property
+    def borders_s(self) -> tuple[tuple[float, float], ...]:
+        """Seconds from and to which the file was recorded in one go: what no clip straddles."""
+        return tuple((take.start_s, take.end_s) for take in self.takes) or ((0.0, self.duration_s),)
+
+    def take(self, time_s: float) -> int:
+        """Number of the take on display at `time_s` seconds; 0 for a file of one take."""
+        begun = sum(take.start_s <= time_s + _SLACK_S for take in self.takes)
+        return max(0, begun - 1)
+
+    def within(self, start_s: float, end_s: float) -> VideoInfo:
+        """What is known of the take that holds the seconds from `start_s` to `end_s`.
+
+        Raises UnreadableVideo where they reach over a border: a clip would show two scenes as one.
+        """
+        first, last = self.take(start_s), self.take(max(start_s, min(end_s, self.duration_s) - _SLACK_S))
+        if not self.takes or (first == last and len(self.takes) == 1):
+            return self
+        if first != last:
+            pieces = "; ".join(f"{take.start_s:.2f} to {take.end_s:.2f} s ({take.reason})" for take in self.takes)
+            raise UnreadableVideo(
+                self.path,
+                f"{len(self.takes)} takes in one file: {pieces}; list each with its start and end in a CSV, or cut the "
+                "file there",
+            )
+        take = self.takes[first]
+        height, width = take.look.size
+        return dataclasses.replace(
+            self,
+            start_s=take.start_s,
+            duration_s=take.end_s,
+            width=width,
+            height=height,
+            origin=take.origin,
+            look=take.look,
+            takes=(take,),
+        )
 
     def tick(self, time_s: float) -> int:
         """The tick at `time_s` seconds; a time past the end is the end.
@@ -82,8 +143,8 @@ class VideoInfo:
         in milliseconds the second frame is stamped 33, and is due at 33.3; the third is stamped 67 but is due
         at 66.7, and without slack would be missed.
         """
-        slack_s = min(float(self.time_base) / 2, 1e-3)
-        return self.origin + math.floor((min(time_s, self.duration_s) + slack_s) / float(self.time_base))
+        slack_s = min(float(self.time_base) / 2, _SLACK_S)
+        return self.origin + math.floor((min(time_s, self.duration_s) - self.start_s + slack_s) / float(self.time_base))
 
     def output_size(self, size: Size) -> tuple[int, int]:
         """(height, width) that `size` asks for; a short side keeps the shape, rounding the long one."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surgmotion_jax.data import decode
+from surgmotion_jax.data import cursor
 from surgmotion_jax.data.decode import probe, read_all, read_frames
 
 WRITTEN = {
@@ -77,14 +77,14 @@ def test_sparse_times_do_not_decode_everything(tmp_path: Path, write_video, numb
     path = str(write_video(tmp_path / "x.mp4", frames=500, rate=25, options=options))
     info = probe(path)
     decoded = {True: 0, False: 0}
-    stamped = decode.stamped_frames
+    stamped = cursor.stamped_frames
 
     def counted(*args):
         for item in stamped(*args):
             decoded[seek] += 1
             yield item
 
-    monkeypatch.setattr(decode, "stamped_frames", counted)
+    monkeypatch.setattr(cursor, "stamped_frames", counted)
     times = [2.2 + i for i in range(16)]
     for seek in (True, False):
         frames = read_frames(path, times, info=info, seek=seek)

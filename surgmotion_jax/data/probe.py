@@ -1,0 +1,114 @@
+"""Opens a video file once and finds out all that reading it needs: size, look, length, takes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from fractions import Fraction
+from itertools import islice
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from surgmotion_jax.data.container import Passage, Shown, open_video, reported, stamped_frames, time_base
+from surgmotion_jax.data.look import Look
+from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
+from surgmotion_jax.data.picture import look_of
+from surgmotion_jax.data.take import find_takes
+
+
+class _Beginning(NamedTuple):
+    """The first two frames of a file, and what they tell."""
+
+    first: Shown
+    second: Shown
+    look: Look
+    fps: float
+
+
+def probe_file(path: str, limits: Limits) -> VideoInfo:
+    """Decodes the first two frames of a file and looks for its end and, where it may be joined from several, for takes.
+
+    Raises UnreadableVideo naming the file and why.
+    """
+    with reported(path):
+        if os.path.getsize(path) == 0:
+            raise UnreadableVideo(path, "empty file")
+        begun, base = _beginning(path, limits)
+        first, look = begun.first.tick, begun.look
+        takes = find_takes(path, look, limits)
+        duration_s = takes[-1].end_s if takes else float((_end_tick(path, first, limits) - first) * base)
+    limits.check_duration(path, duration_s)
+    height, width = look.size
+    limits.check_pixels(path, width, height)
+    return VideoInfo(path, duration_s, begun.fps, width, height, base, origin=first, look=look, takes=takes)
+
+
+def _beginning(path: str, limits: Limits) -> tuple[_Beginning, Fraction]:
+    """What the first frames tell. Where a strict decoder refuses them and a lenient one does not, it is the encoder."""
+    found: dict[bool, tuple[_Beginning, Fraction] | UnreadableVideo | av.InvalidDataError] = {}
+    for strict in (True, False):
+        try:
+            found[strict] = _first_frames(path, limits, strict)
+        except (UnreadableVideo, av.InvalidDataError) as error:
+            found[strict] = error
+        begun = found[strict]
+        if isinstance(begun, tuple) and begun[0].first.sound and begun[0].second.sound:
+            return begun
+    for begun in found.values():
+        if isinstance(begun, tuple):
+            return begun
+    assert isinstance(begun, Exception)
+    raise begun
+
+
+def _first_frames(path: str, limits: Limits, strict: bool) -> tuple[_Beginning, Fraction]:
+    container, stream = open_video(path, limits, strict)
+    with container:
+        base, passage = time_base(stream), Passage((stream.width, stream.height))
+        frames = list(islice(stamped_frames(path, container, stream, limits, passage), 2))
+        if len(frames) < 2:
+            raise UnreadableVideo(path, f"{len(frames)} frame(s) with a time stamp; a video needs at least 2")
+        first, second = frames
+        look = look_of(path, stream, first.frame, strict, any(shown.frame.interlaced_frame for shown in frames))
+        fps = float(stream.average_rate or 1 / ((second.tick - first.tick) * base))
+    return _Beginning(first, second, look, fps), base
+
+
+def _end_tick(path: str, first: int, limits: Limits) -> int:
+    """Tick at which the last frame ends, found from the packets at the end of the file.
+
+    Raises UnreadableVideo where the data of all streams end before the header says: a file cut short.
+    """
+    container, stream = open_video(path, limits)
+    with container:
+        by_dts = container.format.name == "avi"
+        # AVI frames leave the decoder a few stamps late; the end is as late as the beginning.
+        late = first - _first_stamp(container, stream, first) if by_dts else 0
+        announced_s = container.duration / av.time_base if container.duration else None
+        started_s = (container.start_time or 0) / av.time_base
+        if announced_s is not None:
+            # A file that cannot seek is read through instead.
+            with suppress(av.FFmpegError):
+                container.seek(round((started_s + announced_s - 1) / time_base(stream)), stream=stream)
+        end, reached_s = first, 0.0
+        for packet in container.demux():
+            stamp = packet.dts if packet.pts is None or by_dts else packet.pts
+            if stamp is None or packet.time_base is None:
+                continue
+            stop = stamp + (packet.duration or 0)
+            reached_s = max(reached_s, float(stop * packet.time_base) - started_s)
+            if packet.stream.index == stream.index:
+                end = max(end, stop + late)
+    if announced_s is not None and reached_s < announced_s - max(1.0, 0.02 * announced_s):
+        raise UnreadableVideo(
+            path, f"cut short: the header announces {announced_s:.1f} s, the data end at {reached_s:.1f} s"
+        )
+    return end
+
+
+def _first_stamp(container: InputContainer, stream: VideoStream, first: int) -> int:
+    """Decoding time of the first packet that holds a frame: AVI fills a late start with empty ones."""
+    return next((p.dts for p in container.demux(stream) if p.size and p.dts is not None), first)
