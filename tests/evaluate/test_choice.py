@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from surgmotion_jax.evaluate import choice as choice_module
 from surgmotion_jax.evaluate.choice import CHOICE_FILE, best, choose, read_choice, write_choice
 from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask
@@ -45,7 +46,7 @@ def test_more_of_a_score_and_less_of_an_error_is_better(tmp_path):
 
 
 def test_validation_that_defines_nothing_is_said(monkeypatch):
-    monkeypatch.setattr("surgmotion_jax.evaluate.choice.value_of", lambda *_: (NAN, True))
+    monkeypatch.setattr(choice_module, "value_of", lambda *_: (NAN, True))
     with pytest.raises(ValueError, match="f1 .* is undefined on the validation cases v: no head can be chosen"):
         choose(WorkflowTask(("a", "b")), ["x"], tables([0, 0, 1, 1]), ["v"])
 

@@ -15,6 +15,7 @@ import pytest
 
 from surgmotion_jax.evaluate.config import Grid
 from surgmotion_jax.evaluate.heads import predictors, sweep_program, targets
+from surgmotion_jax.evaluate.heads import sweep as sweep_module
 from surgmotion_jax.evaluate.heads.networks import LinearConfig, make_head
 from surgmotion_jax.evaluate.heads.optimizer import cosine
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
@@ -291,7 +292,8 @@ def test_a_state_saved_in_one_grouping_goes_on_in_another():
 def test_groups_are_as_large_as_the_memory_allows():
     (_, whole), (_, alone) = linear_sweep(), linear_sweep(strategy="loop")
     assert (whole.group, alone.group) == (4, 1)
-    assert whole.state_bytes == alone.state_bytes == 4 * (3 * (12 * 3 + 3) * 4 + 4)
+    counters = 2 * 4  # the head's and its optimiser's
+    assert whole.state_bytes == alone.state_bytes == 4 * (3 * (12 * 3 + 3) * 4 + counters)
     assert whole.batch_bytes == 8 * 5 * 12 * 4 + 8 * 4 + 8 + 8 * 5
     assert whole.working_bytes > alone.working_bytes
     between = bare_sweep(budget=whole.total_bytes - 1).prepare(batch_of())
@@ -319,7 +321,7 @@ def test_the_plan_says_what_it_will_do():
 
 def test_what_is_free_on_the_device_is_the_limit_where_none_is_given(monkeypatch):
     needed = linear_sweep()[1].total_bytes
-    monkeypatch.setattr("surgmotion_jax.evaluate.heads.sweep.free_bytes", lambda device: needed - 1)
+    monkeypatch.setattr(sweep_module, "free_bytes", lambda device: needed - 1)
     assert bare_sweep().prepare(batch_of()).budget == needed - 1
     assert bare_sweep(budget=2 * needed).prepare(batch_of()).budget == 2 * needed
 
