@@ -14,7 +14,8 @@ from typing import Literal
 
 from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag, shorthand
 from surgmotion_jax.commands.configs import evaluate_config
-from surgmotion_jax.pages.evaluation import REPORT_FILE, Fields
+from surgmotion_jax.evaluate.results import Results
+from surgmotion_jax.pages.evaluation import REPORT_FILE
 from surgmotion_jax.runs.evaluation import describe, evaluate_source, open_source
 
 
@@ -79,7 +80,7 @@ def evaluate(request: Request, argv: Sequence[str]) -> int:
     return 0
 
 
-def table(fields: Fields) -> list[str]:
+def table(fields: Results) -> list[str]:
     """The results as a person reads them, with the oracle beside them."""
     oracle = {(row["metric"], row["convention"]): row["value"] for row in fields["oracle"]["results"]}
     folds = f" over {len(fields['folds'])} folds" if "folds" in fields else ""
@@ -102,7 +103,7 @@ def table(fields: Fields) -> list[str]:
     return lines
 
 
-def _is_95(fields: Fields) -> bool:
+def _is_95(fields: Results) -> bool:
     return bool(fields["config"]["report"]["level"] == 0.95)
 
 

@@ -28,7 +28,14 @@ class Choice:
 
     @property
     def name(self) -> str:
+        """Of the chosen candidate."""
         return self.names[self.number]
+
+    @property
+    def value(self) -> float:
+        """Of the chosen candidate."""
+        value = self.values[self.number]
+        return math.nan if value is None else value
 
 
 def choose(task: Task, names: Sequence[str], tables: Tables, cases: Sequence[str], lost: Sequence[int] = ()) -> Choice:

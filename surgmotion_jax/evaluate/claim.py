@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.evaluate.choice import read_choice
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.index import differing
-from surgmotion_jax.evaluate.fingerprint import check_probe
+from surgmotion_jax.evaluate.fingerprint import ClaimFields, Fingerprint, check_probe
 from surgmotion_jax.evaluate.heads.fit import HEADS_FILE
-from surgmotion_jax.evaluate.results import CONFIG_FILE
+from surgmotion_jax.evaluate.results import CONFIG_FILE, SavedHead
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.models.architecture import architecture
 
@@ -25,9 +23,9 @@ def claim(
     source: Source,
     protocol: str,
     probe: str,
-    data: Mapping[str, Any] | None = None,
+    data: Fingerprint | None = None,
     folds: tuple[str, ...] = (),
-) -> dict[str, Any]:
+) -> ClaimFields:
     """Writes what this evaluation is, and returns it.
 
     Args:
@@ -41,7 +39,7 @@ def claim(
 
     Raises ValueError where the workdir is of another evaluation, or the probe does not fit this one.
     """
-    found = {
+    found: ClaimFields = {
         "architecture": architecture(source.encoder.config) if source.encoder else None,
         "config": config.result_fields,
         "encoder": source.identity,
@@ -49,7 +47,7 @@ def claim(
         "probe": None,
         "data": data,
     }
-    fields: dict[str, Any] = json.loads(json.dumps(found))  # as it is read back
+    fields: ClaimFields = json.loads(json.dumps(found))  # as it is read back
     if probe:
         check_probe(probe, fields)
         fields["probe"] = [saved_head(os.path.join(probe, fold)) for fold in folds or ("",)]
@@ -64,7 +62,7 @@ def claim(
     return fields
 
 
-def saved_head(probe: str) -> dict[str, Any]:
+def saved_head(probe: str) -> SavedHead:
     """The chosen head of a finished evaluation: its name, how it was trained, and a digest of its file.
 
     Raises ValueError naming what the folder lacks.

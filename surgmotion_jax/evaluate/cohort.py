@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from surgmotion_jax.benchmarks import catalogue
-from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
+from surgmotion_jax.benchmarks.benchmark import SPLITS, Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.splits import check_disjoint, draw_order
 from surgmotion_jax.benchmarks.tfds_contents import read_contents
 from surgmotion_jax.evaluate.config import DataConfig
@@ -24,6 +24,16 @@ class Cohort:
     train: tuple[Case, ...]
     val: tuple[Case, ...]
     test: tuple[Case, ...]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Those of all splits."""
+        return (*self.train, *self.val, *self.test)
+
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """Names of the cases by split."""
+        return {split: [case.id for case in getattr(self, split)] for split in SPLITS}
 
 
 def read_cohort(data: DataConfig, root: str) -> Cohort:

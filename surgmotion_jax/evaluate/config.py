@@ -6,10 +6,10 @@ Whatever is here decides the numbers. Where the encoder, the data and the result
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.config import ATTENTIONS, DTYPES, REMAT_POLICIES
@@ -186,19 +186,30 @@ class EvaluateConfig:
             )
 
     @property
-    def result_fields(self) -> dict[str, Any]:
-        """The fields that a repeated or resumed run must have equal, as plain JSON values."""
-        fields = as_dict(self)
+    def result_fields(self) -> ConfigFields:
+        """The fields that a repeated or resumed run must have equal, as plain JSON values: tuples become lists."""
+        fields: ConfigFields = json.loads(json.dumps(dataclasses.asdict(self)))
         del fields["cache"]["ahead"], fields["sweep"]["save_every"], fields["sweep"]["memory_gb"]
+        if self.probe.head == "knn":
+            fields["sweep"].clear()  # nothing is trained
         return fields
 
 
-def as_dict(config: EvaluateConfig) -> dict[str, Any]:
-    """Plain JSON values: tuples become lists."""
+class ReportFields(TypedDict):
+    """`ReportConfig` as JSON."""
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(part) for key, part in value.items()}
-        return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+    resamples: int
+    level: float
+    method: str
+    seed: int
+    pictures: int
 
-    return dict(plain(dataclasses.asdict(config)))
+
+class ConfigFields(TypedDict):
+    """`EvaluateConfig` as JSON: by section, its fields."""
+
+    data: dict[str, object]
+    probe: dict[str, object]
+    sweep: dict[str, object]
+    cache: dict[str, object]
+    report: ReportFields

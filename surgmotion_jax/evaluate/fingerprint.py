@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.evaluate.cohort import Cohort, unlabelled
+from surgmotion_jax.evaluate.config import ConfigFields
 from surgmotion_jax.evaluate.features.cache import file_name
 from surgmotion_jax.evaluate.features.index import differing
-from surgmotion_jax.evaluate.results import CONFIG_FILE
+from surgmotion_jax.evaluate.results import CONFIG_FILE, SavedHead
+from surgmotion_jax.evaluate.source import Identity
 
 DIGITS = 16  # of a sha256 that are kept: enough to see a change
 SEEN_BY_HEAD = ("benchmark", "recipe", "frames", "fps", "size", "resize", "train_windows")
@@ -30,7 +32,28 @@ NOT_OF_HEAD = ("neighbours", "attention", "remat")
 """Fields of the config's `probe` that no trained head reads, or that change its numbers by rounding alone."""
 
 
-def fingerprint(cohort: Cohort) -> dict[str, Any]:
+class Fingerprint(TypedDict):
+    """A digest of the class names, and of each case of a split by what it digests."""
+
+    classes: str
+    train: dict[str, dict[str, str]]
+    val: dict[str, dict[str, str]]
+    test: dict[str, dict[str, str]]
+    features: NotRequired[str]  # of another encoder: digest of the files
+
+
+class ClaimFields(TypedDict):
+    """The value of `config.json`: what an evaluation is."""
+
+    architecture: dict[str, object] | None  # None for features of others
+    config: ConfigFields
+    encoder: Identity
+    protocol: str
+    probe: list[SavedHead] | None  # heads of another evaluation
+    data: Fingerprint | None  # None where folds are pooled: each has its own
+
+
+def fingerprint(cohort: Cohort) -> Fingerprint:
     """Plain JSON values, equal where classes, training and validation cases are, and the moments to be tested."""
     return {
         "classes": _digest([json.dumps(cohort.contents.classes, sort_keys=True).encode()]),
@@ -52,7 +75,7 @@ def case_digests(case: Case) -> dict[str, str]:
     return found
 
 
-def check_probe(probe: storage.PathLike, fields: Mapping[str, Any]) -> None:
+def check_probe(probe: storage.PathLike, fields: ClaimFields) -> None:
     """Raises ValueError unless the head of the workdir `probe` was made for the evaluation that `fields` describe.
 
     `fields` are those of `config.json`. Compared are the weights of the encoder, how windows are made, the head, and
@@ -77,11 +100,11 @@ def check_probe(probe: storage.PathLike, fields: Mapping[str, Any]) -> None:
         )
 
 
-def _of_head(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _of_head(fields: ClaimFields) -> dict[str, object]:
     """What a head depends on, of the fields of `config.json`."""
     encoder, config = fields["encoder"], fields["config"]
     return {
-        "encoder": {name: encoder[name] for name in ("digest", "features") if name in encoder},
+        "encoder": {name: value for name, value in encoder.items() if name in ("digest", "features")},
         "architecture": fields["architecture"],
         "data": {name: config["data"][name] for name in SEEN_BY_HEAD},
         "probe": {name: value for name, value in config["probe"].items() if name not in NOT_OF_HEAD},
@@ -89,8 +112,7 @@ def _of_head(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _array(name: str, label: Any) -> Sequence[bytes]:
-    array = np.asarray(label)
+def _array(name: str, array: np.ndarray) -> Sequence[bytes]:
     return [f"{name} {array.dtype.str} {array.shape}".encode(), array.tobytes()]
 
 

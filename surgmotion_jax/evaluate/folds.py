@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,11 +18,16 @@ from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.external import ExternalFeatures
+from surgmotion_jax.evaluate.features.of_cohort import Say
 from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, check_head
 from surgmotion_jax.evaluate.results import (
     CONFIG_FILE,
     ONE_CASE,
     RESULTS_FILE,
+    Candidate,
+    FoldMean,
+    Results,
+    SavedHead,
     read_predictions,
     read_results,
     scored_json,
@@ -31,7 +35,7 @@ from surgmotion_jax.evaluate.results import (
     write_predictions,
     write_results,
 )
-from surgmotion_jax.evaluate.run import FEATURES_FOLDER, Say, evaluate
+from surgmotion_jax.evaluate.run import FEATURES_FOLDER, evaluate
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.evaluate.tasks.task import Table, score
@@ -52,7 +56,7 @@ def evaluate_protocol(
     *,
     probe: str = "",
     say: Say = lambda text: None,
-) -> dict[str, Any]:
+) -> Results:
     """`run.evaluate` for a protocol that may pool several folds, such as `louo` of JIGSAWS.
 
     Raises ValueError as `run.evaluate` does, and where two folds test the same case.
@@ -65,13 +69,12 @@ def evaluate_protocol(
     of_fold = {member: dataclasses.replace(config.data, protocol=member) for member in members}
     # A fold that cannot be must not leave a workdir begun.
     cohorts = [read_cohort(data, root) for data in of_fold.values()]
-    cases = (case for cohort in cohorts for case in (*cohort.train, *cohort.val, *cohort.test))
-    used = list({case.id: case for case in cases}.values())  # most are in every fold
+    used = list({case.id: case for cohort in cohorts for case in cohort.cases}.values())  # most are in every fold
     path = storage.as_path(workdir)
     if source.encoder is None and not (path / RESULTS_FILE).exists():
         ExternalFeatures(source.features, used, KIND_OF_HEAD[config.probe.head])
     saved = claim(workdir, config, source.using(used), config.data.protocol, probe, folds=tuple(members))["probe"]
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Results] = {}
     for member, data in of_fold.items():
         say(f"fold {member}")
         fold = dataclasses.replace(config, data=data)
@@ -85,9 +88,13 @@ def evaluate_protocol(
 
 
 def pool(
-    config: EvaluateConfig, found: Mapping[str, Mapping[str, Any]], path: Any, saved: Any = None
-) -> dict[str, Any]:
+    config: EvaluateConfig,
+    found: Mapping[str, Results],
+    workdir: storage.PathLike,
+    saved: list[SavedHead] | None = None,
+) -> Results:
     """Writes and returns the results over the test cases of all folds; `saved` are heads of another evaluation."""
+    path = storage.as_path(workdir)
     tables: dict[str, Table] = {}
     for member in found:
         for case, table in read_predictions(path / member).items():
@@ -99,8 +106,13 @@ def pool(
     first = next(iter(found.values()))
     measures = task_of_results(first).measures(list(tables.values()))
     scored = score(first["benchmark"], measures, len(tables), config.report)
-    shared = ("benchmark", "title", "family", "recipe", "classes", "choice")
-    fields = {name: first[name] for name in shared} | {
+    fields: Results = {
+        "benchmark": first["benchmark"],
+        "title": first["title"],
+        "family": first["family"],
+        "recipe": first["recipe"],
+        "classes": first["classes"],
+        "choice": first["choice"],
         "encoder": storage.read_json(path / CONFIG_FILE)["encoder"],  # with the files of all folds
         "protocol": config.data.protocol,
         "config": config.result_fields,
@@ -126,7 +138,7 @@ def pool(
     return fields
 
 
-def over_folds(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def over_folds(found: Mapping[str, Results]) -> list[FoldMean]:
     """Mean and standard deviation over folds of each measure, with the number of folds; one fold has no deviation."""
     values: dict[tuple[str, str], list[float]] = {}
     for fold in found.values():
@@ -154,9 +166,11 @@ def notes_of_folds(notes: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{'all folds' if len(m) == len(notes) else ', '.join(m)}: {note}" for note, m in members.items()]
 
 
-def _of_fold(member: str, fold: Mapping[str, Any]) -> dict[str, Any]:
+def _of_fold(member: str, fold: Results) -> Candidate:
     """The chosen head of a fold."""
-    chosen = fold["candidates"][fold["chosen"]["number"]]
+    number = fold["chosen"]["number"]
+    assert number is not None, "a fold has one head"
+    chosen = fold["candidates"][number]
     return {"name": f"{member}: {chosen['name']}", "val": chosen["val"], "test": chosen["test"]}
 
 

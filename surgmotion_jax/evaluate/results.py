@@ -10,15 +10,17 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.checkpoints.errors import LISTED
-from surgmotion_jax.evaluate.tasks.task import Measure, Scored, Table
+from surgmotion_jax.evaluate.config import ConfigFields
+from surgmotion_jax.evaluate.source import Identity
+from surgmotion_jax.evaluate.tasks.task import Measure, Scored, Table, Undefined
 
 RESULTS_FILE, PREDICTIONS_FILE, RUN_FILE, CONFIG_FILE = "results.json", "predictions.csv", "run.json", "config.json"
 SCHEMA_VERSION = 1
@@ -27,30 +29,132 @@ PER_VIDEO = "mean over videos"  # how the convention of a measure begins that is
 KEYS = ("case", "time")  # the first columns of predictions.csv
 
 
-def scored_json(scored: Scored) -> dict[str, Any]:
+# ---- results.json, as it is read ----
+
+
+class Named(TypedDict):
+    """A measure by its name and definition."""
+
+    metric: str
+    convention: str
+
+
+class ResultRow(Named):
+    """One number; see `records.Result`."""
+
+    value: float
+    interval: tuple[float, float] | None
+    interval_note: NotRequired[str]
+
+
+class Scores(TypedDict):
+    """The numbers of one head."""
+
+    results: list[ResultRow]
+    undefined: list[Undefined]
+
+
+class Chosen(Scores):
+    """The head that is reported; it has no number where each fold has its own."""
+
+    name: str
+    number: int | None
+
+
+class Oracle(Scores):
+    """The best head on the test cases."""
+
+    name: str
+    note: str
+
+
+class Candidate(TypedDict):
+    """A head with the value by which heads are chosen, None where it is undefined."""
+
+    name: str
+    val: float | None
+    test: float | None
+
+
+class Deviation(Named):
+    """How far single cases differ."""
+
+    sd: float
+    cases: int
+
+
+class FoldMean(Named):
+    """A measure over folds; one fold has no deviation."""
+
+    mean: float
+    sd: float | None
+    folds: int
+
+
+class FoldMeans(TypedDict):
+    """`FoldMean`s, and what they are."""
+
+    note: str
+    results: list[FoldMean]
+
+
+class SavedHead(TypedDict):
+    """The chosen head of another evaluation: its name, how it was trained, a digest of its file."""
+
+    head: str
+    sweep: dict[str, object]
+    sha256: str
+
+
+class Results(TypedDict):
+    """The value of `results.json`."""
+
+    benchmark: str
+    title: str
+    family: str
+    protocol: str
+    recipe: str
+    classes: dict[str, list[str]]
+    encoder: Identity
+    config: ConfigFields
+    probe: list[SavedHead] | None
+    cases: dict[str, list[str]]  # by split
+    training_moments: int
+    chosen: Chosen
+    oracle: Oracle
+    candidates: list[Candidate]
+    choice: Named
+    sd_over_cases: list[Deviation]
+    notes: list[str]
+    predictions_sha256: str
+    folds: NotRequired[dict[str, list[ResultRow]]]  # where several are pooled
+    folds_mean_sd: NotRequired[FoldMeans]
+
+
+def scored_json(scored: Scored) -> Scores:
     """Results and what is undefined, as plain JSON values."""
-    rows = []
+    rows: list[ResultRow] = []
     for result in scored.results:
         fields = json.loads(result.to_json())
         del fields["task"], fields["schema_version"]
         rows.append(fields)
-    return {"results": rows, "undefined": [dict(entry) for entry in scored.undefined]}
+    return {"results": rows, "undefined": list(scored.undefined)}
 
 
-def sd_over_cases(measures: Sequence[Measure], cases: int) -> list[dict[str, Any]]:
+def sd_over_cases(measures: Sequence[Measure], cases: int) -> list[Deviation]:
     """Standard deviation (divisor n - 1) over videos of each measure that is a mean over them; none for one video.
 
     It says how far videos differ; how far the mean is certain, the interval says.
     """
-    found = []
+    found: list[Deviation] = []
     for measure in measures:
         if not measure.convention.startswith(PER_VIDEO):
             continue
         values = np.array([measure.statistic(np.array([case])) for case in range(cases)])
         known = values[np.isfinite(values)]
         if len(known) > 1:
-            row = {"metric": measure.name, "convention": measure.convention}
-            found.append(row | {"sd": float(known.std(ddof=1)), "cases": len(known)})
+            sd, count = float(known.std(ddof=1)), len(known)
+            found.append({"metric": measure.name, "convention": measure.convention, "sd": sd, "cases": count})
     return found
 
 
@@ -70,13 +174,13 @@ def case_notes(cases: Sequence[Case], absent: Sequence[str]) -> list[str]:
     return notes
 
 
-def write_results(workdir: storage.PathLike, fields: Mapping[str, Any]) -> None:
+def write_results(workdir: storage.PathLike, fields: Results) -> None:
     """Writes `results.json`. Raises ValueError for a number that is not finite."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **fields}, indent=1, sort_keys=True, allow_nan=False)
     storage.write_text_atomic(storage.as_path(workdir) / RESULTS_FILE, text + "\n")
 
 
-def read_results(workdir: storage.PathLike) -> dict[str, Any]:
+def read_results(workdir: storage.PathLike) -> Results:
     """`results.json` of a finished evaluation. Raises ValueError where there is none, or of another schema."""
     path = storage.as_path(workdir) / RESULTS_FILE
     if not path.exists():
@@ -85,7 +189,7 @@ def read_results(workdir: storage.PathLike) -> dict[str, Any]:
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if version != SCHEMA_VERSION:
         raise ValueError(f"{path}: schema_version {version!r}, this version reads {SCHEMA_VERSION}; evaluate again")
-    return dict(fields)
+    return cast(Results, fields)
 
 
 def write_predictions(
@@ -145,13 +249,8 @@ def _column(cells: Sequence[str]) -> np.ndarray:
     return np.array(cells, dtype=object)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """The shortest text that reads back as the same number."""
     if isinstance(value, np.float32 | np.float16):
         return str(value)
     return repr(value.item()) if isinstance(value, np.generic) else str(value)
-
-
-def result_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a `results.json` value."""
-    return list(fields["chosen"]["results"])

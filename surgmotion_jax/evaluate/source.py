@@ -6,11 +6,23 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.features.external import digest_of_files
+
+
+class Identity(TypedDict, total=False):
+    """What tells one encoder from another: of our own all but `features` and `files`, of others these two alone."""
+
+    name: str
+    weights: list[str]
+    step: int
+    digest: str
+    dtype: str
+    features: str  # name of the folder
+    files: str  # digest of the files used
 
 
 @dataclass(frozen=True)
@@ -31,11 +43,11 @@ class Source:
         return dataclasses.replace(self, files=self.digest(cases))
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """What tells one encoder from another, as plain JSON values."""
         if self.encoder is None:
-            name = {"features": os.path.basename(os.path.abspath(self.features))}
-            return name | ({"files": self.files} if self.files else {})
+            found: Identity = {"features": os.path.basename(os.path.abspath(self.features))}
+            return {**found, "files": self.files} if self.files else found
         origin = self.encoder.origin
         return {
             "name": origin.name,

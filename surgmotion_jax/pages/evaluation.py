@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.evaluate.metrics.phases import confusion
 from surgmotion_jax.evaluate.metrics.triplets import COMPONENTS, to_component
 from surgmotion_jax.evaluate.overlays import read_pictures
-from surgmotion_jax.evaluate.results import read_predictions, read_results
+from surgmotion_jax.evaluate.results import Results, read_predictions, read_results
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.task import Table, Task
@@ -23,8 +23,6 @@ from surgmotion_jax.report.html import Section, escape, folded, page, pairs_tabl
 REPORT_FILE = "report.html"
 CASE_MEASURES = 6  # columns of the table of cases
 LISTED_CASES = 200
-
-Fields = Mapping[str, Any]
 
 
 def write_page(workdir: storage.PathLike) -> None:
@@ -61,7 +59,7 @@ def span(bounds: Sequence[float] | None) -> str:
     return "none" if bounds is None else f"{number(bounds[0])} to {number(bounds[1])}"
 
 
-def results_section(fields: Fields) -> Section:
+def results_section(fields: Results) -> Section:
     """The chosen head's numbers with intervals, the oracle's beside them, and what is to be known of them."""
     best = {(row["metric"], row["convention"]): row["value"] for row in fields["oracle"]["results"]}
     rows = [
@@ -87,7 +85,7 @@ def results_section(fields: Fields) -> Section:
     return Section("Results", body + "".join(sentence(f"Note: {note}.") for note in fields["notes"]))
 
 
-def heads_section(fields: Fields) -> Section:
+def heads_section(fields: Results) -> Section:
     """Every candidate on validation and test cases."""
     choice = fields["choice"]
     rows = [
@@ -110,16 +108,16 @@ def cases_section(task: Task, tables: Mapping[str, Table]) -> Section:
     return Section("Cases", body)
 
 
-def config_section(fields: Fields) -> Section:
+def config_section(fields: Results) -> Section:
     """Everything that decided the numbers."""
-    config, encoder = fields["config"], fields["encoder"]
+    encoder, config = fields["encoder"], cast(Mapping[str, Mapping[str, object]], fields["config"])
     tables = "".join(f"<div>{pairs_table(part.items(), caption=name)}</div>" for name, part in config.items())
     columns = f'<div class="columns"><div>{pairs_table(encoder.items(), caption="encoder")}</div>{tables}</div>'
     return Section("Config", folded("Show all fields", columns))
 
 
 def family_sections(
-    workdir: storage.PathLike, fields: Fields, task: Task, tables: Mapping[str, Table]
+    workdir: storage.PathLike, fields: Results, task: Task, tables: Mapping[str, Table]
 ) -> list[Section]:
     """What only this family has to show."""
     if isinstance(task, TripletTask):
@@ -136,7 +134,7 @@ def family_sections(
     return [Section("Pictures", drawings.overlays(pictures, fields["family"] == "depth"))]
 
 
-def _classes(fields: Fields) -> Sequence[str]:
+def _classes(fields: Results) -> Sequence[str]:
     label = "phase" if fields["family"] == "workflow" else "action"
     return list(fields["classes"][label])
 

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
 
 import jax
 
@@ -16,14 +15,11 @@ from surgmotion_jax.checkpoints.manifest import installed_versions
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.encoder.frozen import load_encoder
 from surgmotion_jax.evaluate.folds import evaluate_protocol
-from surgmotion_jax.evaluate.results import RUN_FILE
+from surgmotion_jax.evaluate.results import RUN_FILE, Results
 from surgmotion_jax.evaluate.run import Say
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.pages.evaluation import write_page
 from surgmotion_jax.runs.configuration import Named, read_config
-
-Results: TypeAlias = Mapping[str, Any]
-"""The content of `results.json`."""
 
 
 def evaluate(

@@ -81,6 +81,8 @@ def test_what_changes_no_number_is_not_compared():
     other = changed(SMALL, cache={"ahead": 5}, sweep={"save_every": 7, "memory_gb": 1.0})
     assert other.result_fields == SMALL.result_fields
     assert changed(SMALL, sweep={"epochs": 3}).result_fields != SMALL.result_fields
+    nearest = changed(SMALL, probe={"head": "knn"})
+    assert changed(nearest, sweep={"class_weights": "none"}).result_fields == nearest.result_fields
 
 
 def test_every_benchmark_has_a_config_of_its_name_that_fits_its_family():

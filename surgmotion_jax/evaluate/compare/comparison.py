@@ -10,16 +10,16 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from surgmotion_jax.differences import differences
 from surgmotion_jax.evaluate.compare.seeds import OWN_OF_A_SEED, Column, Key, Run, check_comparable
+from surgmotion_jax.evaluate.config import ReportFields
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference, interval, paired_difference
-from surgmotion_jax.evaluate.results import result_rows
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.evaluate.tasks.task import CountsUndefined
 
@@ -100,7 +100,7 @@ def compare(columns: Sequence[Column], metrics: Sequence[str] = ()) -> list[Comp
     by_task: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
         by_task.setdefault(column.task, []).append(column)
-    known = {row["metric"] for column in columns for run in column.runs for row in result_rows(run.fields)}
+    known = {metric for column in columns for run in column.runs for metric, _ in run.stored}
     for name in metrics:
         if name not in known:
             raise ValueError(f"--metrics: no run has {name!r}; there are {', '.join(sorted(known))}")
@@ -199,7 +199,8 @@ class _SideBySide:
             return None
         if "interval_note" in found:
             self.notes.append(f"{name}: {_named(key)} is {found['interval_note']}")
-        return Cell(found["value"], None if found["interval"] is None else tuple(found["interval"]))
+        bounds = found["interval"]
+        return Cell(found["value"], None if bounds is None else (bounds[0], bounds[1]))
 
     def mean(self, number: int, key: Key) -> Cell | None:
         """The mean over seeds, over all cases of the column; None where a seed leaves it undefined."""
@@ -214,7 +215,7 @@ class _SideBySide:
             self.notes.append(f"{column.name}: {_named(key)} is undefined for {', '.join(without)}: no mean is given")
             return None
         counted = CountsUndefined(statistic, count)
-        bounds = interval(counted, count, **_settings(report), method=report["method"])
+        bounds = interval(counted, count, **_draws(report), method=report["method"])
         self.say_undefined(column, key, counted, bounds is None, report["resamples"])
         return Cell(float(value_S.mean()), bounds, deviation=float(value_S.std(ddof=1)))
 
@@ -226,7 +227,7 @@ class _SideBySide:
             return None
         count, report = len(self.shared), first.fields["config"]["report"]
         of_first, of_column = CountsUndefined(a, count), CountsUndefined(b, count)
-        found = paired_difference(of_first, of_column, count, **_settings(report))
+        found = paired_difference(of_first, of_column, count, **_draws(report))
         pair = f"{column.name} minus {first.name}: {_named(key)}"
         if not math.isfinite(found.value):
             self.notes.append(f"{pair} is undefined over the {count} cases compared")
@@ -254,8 +255,14 @@ def _missing(run: Run, key: Key) -> str:
     return f"undefined: {why[0]}" if why else "not among its results"
 
 
-def _settings(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: report[name] for name in ("resamples", "level", "seed")}
+class _Draws(TypedDict):
+    resamples: int
+    level: float
+    seed: int
+
+
+def _draws(report: ReportFields) -> _Draws:
+    return {"resamples": report["resamples"], "level": report["level"], "seed": report["seed"]}
 
 
 def _named(key: Key) -> str:

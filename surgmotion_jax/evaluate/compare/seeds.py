@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.differences import differences
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
-from surgmotion_jax.evaluate.results import CONFIG_FILE, read_predictions, read_results, result_rows
+from surgmotion_jax.evaluate.results import CONFIG_FILE, ResultRow, Results, read_predictions, read_results
 from surgmotion_jax.evaluate.tasks.task import Table, Task
 
 SHARED_BY_SEEDS = ("benchmark", "protocol", "classes", "config")
@@ -31,14 +31,14 @@ class Run:
     """One evaluation, as its files have it."""
 
     workdir: str
-    fields: Mapping[str, Any]
+    fields: Results
     tables: Mapping[str, Table]  # by case
-    architecture: Mapping[str, Any] | None = None  # of the encoder; None where it is not known
+    architecture: Mapping[str, object] | None = None  # of the encoder; None where it is not known
 
     @property
-    def stored(self) -> dict[Key, dict[str, Any]]:
+    def stored(self) -> dict[Key, ResultRow]:
         """Its results by metric and convention."""
-        return {(row["metric"], row["convention"]): row for row in result_rows(self.fields)}
+        return {(row["metric"], row["convention"]): row for row in self.fields["chosen"]["results"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Column:
             _check_alike(self.runs[0], run)
 
     @property
-    def fields(self) -> Mapping[str, Any]:
+    def fields(self) -> Results:
         """results.json of the first seed, which stands for all where they agree."""
         return self.runs[0].fields
 
@@ -101,7 +101,7 @@ def read_column(name: str, workdirs: Sequence[str]) -> Column:
     return Column(name, tuple(runs))
 
 
-def _architecture(workdir: str) -> Mapping[str, Any] | None:
+def _architecture(workdir: str) -> Mapping[str, object] | None:
     """The encoder's, as `config.json` has it; None for features of others."""
     path = storage.as_path(workdir) / CONFIG_FILE
     found = storage.read_json(path) if path.exists() else None
@@ -129,7 +129,8 @@ def _check_distinct(workdirs: Sequence[str]) -> None:
 
 def _check_alike(first: Run, other: Run) -> None:
     """Raises ValueError where two runs are not the same evaluation with other seeds."""
-    pairs = [differences(first.fields[name], other.fields[name], name, absent=None) for name in SHARED_BY_SEEDS]
+    one, two = cast(Mapping[str, object], first.fields), cast(Mapping[str, object], other.fields)
+    pairs = [differences(one[name], two[name], name, absent=None) for name in SHARED_BY_SEEDS]
     if first.architecture is not None and other.architecture is not None:
         pairs.append(differences(first.architecture, other.architecture, "architecture", absent=None))
     found = [f"{field}: {a!r} and {b!r}" for of in pairs for field, a, b in of if field not in OWN_OF_A_SEED]

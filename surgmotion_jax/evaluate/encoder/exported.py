@@ -27,7 +27,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.manifest import installed_versions
 from surgmotion_jax.checkpoints.tree import leaves_by_path, nest
 from surgmotion_jax.checks import one_of
-from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, features
+from surgmotion_jax.evaluate.encoder.frozen import Array, FrozenEncoder, Params, features
 from surgmotion_jax.evaluate.features.files import to_npz
 from surgmotion_jax.models.architecture import architecture
 
@@ -100,7 +100,7 @@ def export_encoder(encoder: FrozenEncoder, path: storage.PathLike, settings: Exp
     return described
 
 
-def load_exported(path: storage.PathLike) -> Callable[[Any], jax.Array]:
+def load_exported(path: storage.PathLike) -> Callable[[Array], jax.Array]:
     """The program of a file as a function: uint8 clips [B,T,H,W,3] to tokens [B,t,h,w,D] float32.
 
     Raises ValueError, naming the file, where it is not what the JSON beside it says, or the weights are not.
@@ -119,13 +119,13 @@ def load_exported(path: storage.PathLike) -> Callable[[Any], jax.Array]:
     return lambda video: call(params, video)
 
 
-def serialise(encoder: FrozenEncoder, params: Any, settings: ExportSettings) -> bytes:
+def serialise(encoder: FrozenEncoder, params: Params, settings: ExportSettings) -> bytes:
     """The program's bytes; its arguments are (weights, clips), or clips alone where the weights are inside."""
     config = encoder.config
     (batch,) = export.symbolic_shape("batch")
     video = jax.ShapeDtypeStruct((batch, settings.frames, settings.size, settings.size, 3), np.uint8)
 
-    def with_weights(weights: Any, clips: jax.Array) -> jax.Array:
+    def with_weights(weights: Params, clips: jax.Array) -> jax.Array:
         return features(config, weights, clips).tokens
 
     def with_clips(clips: jax.Array) -> jax.Array:
@@ -139,7 +139,7 @@ def serialise(encoder: FrozenEncoder, params: Any, settings: ExportSettings) -> 
     return bytes(exported.serialize())
 
 
-def compare(encoder: FrozenEncoder, params: Any, program: bytes, settings: ExportSettings) -> float:
+def compare(encoder: FrozenEncoder, params: Params, program: bytes, settings: ExportSettings) -> float:
     """Largest relative error of the program, loaded back, to the direct call; ValueError if that is not rounding."""
     loaded = export.deserialize(bytearray(program))
     arguments = (params,) if settings.weights_as_arguments else ()
@@ -170,7 +170,7 @@ def _check_here(platforms: Sequence[str]) -> None:
         )
 
 
-def _check_fits(params: Any) -> None:
+def _check_fits(params: Params) -> None:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     if size > MOST_INSIDE:
         raise ValueError(

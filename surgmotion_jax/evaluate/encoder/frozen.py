@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.pixels import normalise_pixels, unit_pixels
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
+
+Array: TypeAlias = np.ndarray | jax.Array
 
 
 class Features(NamedTuple):
@@ -97,7 +99,13 @@ class FrozenEncoder:
         """Raises ValueError unless `layers` are distinct blocks whose outputs can be had."""
         backbone_of(self.config).check_layers(tuple(layers))
 
-    def __call__(self, video_BxTxHxWx3: Any, layers: Sequence[int] = ()) -> Any:
+    @overload
+    def __call__(self, video_BxTxHxWx3: Array) -> jax.Array: ...
+
+    @overload
+    def __call__(self, video_BxTxHxWx3: Array, layers: Sequence[int]) -> jax.Array | Features: ...
+
+    def __call__(self, video_BxTxHxWx3: Array, layers: Sequence[int] = ()) -> jax.Array | Features:
         """Encodes clips.
 
         Args:
@@ -111,14 +119,16 @@ class FrozenEncoder:
         Raises:
           ValueError: another rank, dtype, range or size, or a layer that does not exist.
         """
+        found = self.with_layers(video_BxTxHxWx3, layers)
+        return found if layers else found.tokens
+
+    def with_layers(self, video_BxTxHxWx3: Array, layers: Sequence[int]) -> Features:
+        """What a call gives with layers, also where these are none."""
         video, batch = self._place(video_BxTxHxWx3)
         out = self._features(self.params, video, tuple(layers))
-        tokens = out.tokens[:batch] if len(video) != batch else out.tokens
-        if not layers:
-            return tokens
-        return Features(tokens, out.layers[:, :batch] if len(video) != batch else out.layers)
+        return out if len(video) == batch else Features(out.tokens[:batch], out.layers[:, :batch])
 
-    def selected(self, video_BxTxHxWx3: Any, ids_BxK: Any) -> jax.Array:
+    def selected(self, video_BxTxHxWx3: Array, ids_BxK: Array) -> jax.Array:
         """Encodes only the tokens `ids` of each clip, as pretraining encodes its context: [B,K,D] float32.
 
         For V-JEPA 2.1 that is its normed levels side by side, D times their number, as its predictor takes them.
@@ -128,7 +138,7 @@ class FrozenEncoder:
         video, batch = self._place(video_BxTxHxWx3)
         return self._selected(self.params, video, self._pad(np.asarray(ids_BxK, np.int32)))[:batch]
 
-    def _place(self, video: Any) -> tuple[jax.Array, int]:
+    def _place(self, video: Array) -> tuple[jax.Array, int]:
         """The clips on the devices, rows padded to a multiple of them, and how many are real."""
         check_pixels(video)
         self.grid(*video.shape[1:4])
@@ -160,7 +170,12 @@ class FrozenPredictor:
         self._predict = jax.jit(self._run, static_argnums=(4, 5))
 
     def __call__(
-        self, context_BxKxD: Any, context_ids_BxK: Any, target_ids_BxM: Any, grid: Grid, mask_index: int | None = None
+        self,
+        context_BxKxD: Array,
+        context_ids_BxK: Array,
+        target_ids_BxM: Array,
+        grid: Grid,
+        mask_index: int | None = None,
     ) -> jax.Array:
         """Predicts the target encoder's features at `target_ids` from context features: [B,M,D] float32.
 
@@ -196,7 +211,7 @@ def load_encoder(
     weights: str = "target",
     dtype: str = "float32",
     attention: str = "auto",
-    devices: Sequence[Any] | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> FrozenEncoder:
     """Loads an encoder.
 
@@ -217,7 +232,11 @@ def load_encoder(
 
 
 def load_pretraining(
-    path: storage.PathLike, *, dtype: str = "float32", attention: str = "auto", devices: Sequence[Any] | None = None
+    path: storage.PathLike,
+    *,
+    dtype: str = "float32",
+    attention: str = "auto",
+    devices: Sequence[jax.Device] | None = None,
 ) -> Pretrained:
     """Loads online encoder, predictor and target encoder; arguments and errors as for `load_encoder`.
 
@@ -230,7 +249,7 @@ def load_pretraining(
     return Pretrained(encoder, FrozenPredictor(config, found.params["predictor"], layout), target, config)
 
 
-def check_pixels(video: Any) -> None:
+def check_pixels(video: Array) -> None:
     """Raises ValueError unless `video` is [B,T,H,W,3], uint8 or floating within [0, 1]."""
     shape = tuple(getattr(video, "shape", ()))
     if len(shape) != 5 or shape[-1] != 3 or 0 in shape:
@@ -249,7 +268,7 @@ def check_pixels(video: Any) -> None:
         )
 
 
-def check_ids(ids: Any, grid: Grid) -> None:
+def check_ids(ids: Array, grid: Grid) -> None:
     """Raises ValueError unless `ids` are rows of token numbers of the grid."""
     ids = np.asarray(ids)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or not ids.size:
@@ -258,7 +277,7 @@ def check_ids(ids: Any, grid: Grid) -> None:
         raise ValueError(f"ids range from {ids.min()} to {ids.max()}; the grid {tuple(grid)} has 0..{grid.tokens - 1}")
 
 
-def _layout(dtype: str, attention: str, devices: Sequence[Any] | None) -> MeshLayout:
+def _layout(dtype: str, attention: str, devices: Sequence[jax.Device] | None) -> MeshLayout:
     """The devices, once it is known that they can compute as asked."""
     one_of("dtype", dtype, DTYPES)
     devices = jax.local_devices() if devices is None else list(devices)

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,6 +22,7 @@ from surgmotion_jax.checks import one_of
 from surgmotion_jax.models.architecture import model_of
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import VARIANTS, ModelConfig
+from surgmotion_jax.models.parameters import Params
 
 PREFIXES = {"target": "target", "online": "params/encoder", "predictor": "params/predictor"}
 RANDOM = "random:"
@@ -42,7 +42,7 @@ class Origin:
 class Weights:
     """Parameters by name, with their architecture."""
 
-    params: dict[str, Any]
+    params: dict[str, Params]
     config: ModelConfig
     origin: Origin
 
@@ -115,7 +115,7 @@ def _digest(table: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _at(tree: Any, path: str) -> Any:
+def _at(tree: Params, path: str) -> Params:
     for name in path.split("/"):
         tree = tree[name]
     return tree

@@ -17,7 +17,7 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -81,7 +81,7 @@ class Encoding:
         real = len(batch.positions)
         self.encoded += real
         if self.wanted.kind == "layers":
-            layers_LxB = np.asarray(self.encoder(batch.video_BxTxSxSx3, self.wanted.layers).layers)
+            layers_LxB = np.asarray(self.encoder.with_layers(batch.video_BxTxSxSx3, self.wanted.layers).layers)
             return np.moveaxis(layers_LxB, 0, 1)[:real].astype(self.cache.dtype)
         tokens_BxtxhxwxD = self.encoder(batch.video_BxTxSxSx3)
         if self.wanted.kind == "pooled":
@@ -89,7 +89,7 @@ class Encoding:
         return np.asarray(tokens_BxtxhxwxD)[:real].astype(self.cache.dtype)
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Plain JSON values, equal where the features are."""
         config, data = self.encoder.config, self.reader.data
         return {
@@ -148,7 +148,7 @@ def features_of(
     return StoredFeatures(paths)
 
 
-def cache_folder(folder: storage.PathLike, key: Mapping[str, Any]) -> pathlib.Path:
+def cache_folder(folder: storage.PathLike, key: Mapping[str, object]) -> pathlib.Path:
     """The folder of features of this key, made where it is not there yet. It must be local: files are mapped."""
     place = _place(folder, key)
     if not (place / KEY_FILE).exists():
@@ -156,7 +156,7 @@ def cache_folder(folder: storage.PathLike, key: Mapping[str, Any]) -> pathlib.Pa
     return place
 
 
-def _place(folder: storage.PathLike, key: Mapping[str, Any]) -> pathlib.Path:
+def _place(folder: storage.PathLike, key: Mapping[str, object]) -> pathlib.Path:
     if not storage.is_local(folder):
         raise ValueError(
             f"{os.fspath(folder)}: features are kept on a local disk; use cache.kind=none, or a local path"
@@ -164,7 +164,7 @@ def _place(folder: storage.PathLike, key: Mapping[str, Any]) -> pathlib.Path:
     return pathlib.Path(storage.as_path(folder)) / hashlib.sha256(_key_text(key).encode()).hexdigest()[:16]
 
 
-def _key_text(key: Mapping[str, Any]) -> str:
+def _key_text(key: Mapping[str, object]) -> str:
     return json.dumps(key, sort_keys=True, indent=1)
 
 

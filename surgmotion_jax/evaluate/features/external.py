@@ -12,9 +12,9 @@ import copy
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from etils import epath
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
@@ -98,7 +98,7 @@ def digest_of_files(folder: str, cases: Sequence[Case], known: dict[str, str]) -
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _path(folder: str, case: str) -> Any:
+def _path(folder: str, case: str) -> epath.Path:
     """The file of a case, of either format."""
     names = [storage.as_path(folder) / f"{case}{suffix}" for suffix in SUFFIXES.values()]
     path = next((path for path in names if path.exists()), None)
@@ -131,7 +131,7 @@ def _seconds(time: np.ndarray, where: str) -> np.ndarray:
     return time.astype(np.float64)
 
 
-def _plain(path: Any) -> dict[str, np.ndarray]:
+def _plain(path: epath.Path) -> dict[str, np.ndarray]:
     try:
         with np.load(os.fspath(path), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Generic, TypeVar
 
 import jax
 import numpy as np
@@ -40,6 +40,9 @@ from surgmotion_jax.models.architecture import architecture
 
 POOLS = ("mean", "time", "none")
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
 
 @dataclass(frozen=True)
 class ExtractSettings:
@@ -58,7 +61,7 @@ class ExtractSettings:
         one_of("pool", self.pool, POOLS)
         one_of("format", self.form, tuple(SUFFIXES))
 
-    def to_dict(self, encoder: FrozenEncoder) -> dict[str, Any]:
+    def to_dict(self, encoder: FrozenEncoder) -> dict[str, object]:
         """Plain JSON values, with the encoder's: equal where the features are."""
         config, fields = encoder.config, dataclasses.asdict(self)
         return {
@@ -230,7 +233,9 @@ class _Run:
         settings, limits = self._settings, self._machine.limits
         return read_windows(chunk.job.info, chunk.shown_WxT, settings.size, settings.resize, limits)
 
-    def _one(self, job: _Job, chunks: Sequence[_Chunk], ahead: _Ahead, tell: Callable[[int, bool], None]) -> None:
+    def _one(
+        self, job: _Job, chunks: Sequence[_Chunk], ahead: _Ahead[_Chunk, np.ndarray], tell: Callable[[int, bool], None]
+    ) -> None:
         """Writes the files of one video and enters it in the index."""
         settings, done = self._settings, 0
         path = f"{job.name}{SUFFIXES[settings.form]}"
@@ -238,10 +243,15 @@ class _Run:
         with feature_writer(self._out / path, settings.form, self._metadata(job)) as writer:
             for chunk in chunks:
                 frame_WxTxSxSx3 = ahead.take(chunk)
-                arrays, tokens_WxtxhxwxD = self._encode(chunk, frame_WxTxSxSx3)
+                arrays, tokens_BxtxhxwxD = self._encode(chunk, frame_WxTxSxSx3)
                 writer.add(arrays)
                 if gallery is not None and chunk.due_WxT[0, 0] < job.due_WxT[0, 0] + self._pca_s:
-                    gallery.add(chunk.due_WxT, chunk.real_WxT, frame_WxTxSxSx3, np.asarray(tokens_WxtxhxwxD))
+                    gallery.add(
+                        chunk.due_WxT,
+                        chunk.real_WxT,
+                        frame_WxTxSxSx3,
+                        np.asarray(tokens_BxtxhxwxD)[: len(frame_WxTxSxSx3)],
+                    )
                 done += len(chunk.due_WxT)
                 tell(done, False)
         paths = [path]
@@ -251,13 +261,15 @@ class _Run:
         self._index.add(job.name, job.file, paths, done)
         tell(done, True)
 
-    def _encode(self, chunk: _Chunk, frame_WxTxSxSx3: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
-        """What is written of a batch, and its tokens. The batch is filled up to its size: one shape, one program."""
+    def _encode(self, chunk: _Chunk, frame_WxTxSxSx3: np.ndarray) -> tuple[dict[str, np.ndarray], jax.Array]:
+        """What is written of a batch, and the tokens of its rows and of those that fill it up.
+
+        All batches have one size: one shape, one program.
+        """
         settings, count = self._settings, len(frame_WxTxSxSx3)
         filled = np.zeros((self._machine.batch, *frame_WxTxSxSx3.shape[1:]), np.uint8)
         filled[:count] = frame_WxTxSxSx3
-        found = self._encoder(filled, settings.layers)
-        tokens, layers = found if settings.layers else (found, ())
+        tokens, layers = self._encoder.with_layers(filled, settings.layers)
         tubelet = self._encoder.config.tubelet
         features = VideoFeatures(
             np.asarray(pooled(tokens, settings.pool))[:count],
@@ -269,9 +281,9 @@ class _Run:
             {},
         )
         _check_finite(chunk, features)
-        return features.to_arrays(), tokens[:count] if self._pca_s else None
+        return features.to_arrays(), tokens
 
-    def _metadata(self, job: _Job) -> dict[str, Any]:
+    def _metadata(self, job: _Job) -> dict[str, object]:
         origin, info = self._encoder.origin, job.info
         return {
             "case": job.file.case,
@@ -322,15 +334,17 @@ def pooled(tokens_WxtxhxwxD: jax.Array, pool: str) -> jax.Array:
     return tokens_WxtxhxwxD.mean(axes) if axes else tokens_WxtxhxwxD
 
 
-class _Ahead:
+class _Ahead(Generic[Item, Found]):
     """Runs a function over items in threads, in order and a few items ahead of whoever takes the results."""
 
-    def __init__(self, pool: ThreadPoolExecutor, run: Callable[[Any], Any], items: Iterable[Any], most: int) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, run: Callable[[Item], Found], items: Iterable[Item], most: int
+    ) -> None:
         self._pool, self._run, self._left, self._most = pool, run, iter(items), most
-        self._begun: deque[tuple[Any, Future[Any]]] = deque()
+        self._begun: deque[tuple[Item, Future[Found]]] = deque()
         self._fill()
 
-    def take(self, wanted: Any) -> Any:
+    def take(self, wanted: Item) -> Found:
         """The result for an item, or what it raised. Items before it that nobody took are dropped."""
         while self._begun:
             item, future = self._begun.popleft()

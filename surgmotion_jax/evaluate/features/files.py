@@ -24,6 +24,8 @@ from surgmotion_jax.checks import one_of
 SCHEMA_VERSION = 2
 SUFFIXES = {"npz": ".npz", "array_record": ".array_record"}
 REQUIRED = ("features", "start_s", "end_s", "time_s", "valid")
+Metadata = dict[str, Any]  # plain JSON values
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
@@ -37,7 +39,7 @@ class VideoFeatures:
     end_s: np.ndarray  # float64 [W]: the time of the last frame that it shows
     time_s: np.ndarray  # float64 [W, t]: mean time at which the frames of each token step are due
     valid: np.ndarray  # bool [W, t]: False where a step repeats the last frame past the end, or the first before it
-    metadata: dict[str, Any]  # checkpoint, settings, source, versions
+    metadata: Metadata  # checkpoint, settings, source, versions
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The arrays by the names that they have in files."""
@@ -45,7 +47,7 @@ class VideoFeatures:
         return {"features": self.features, **layers, **{name: getattr(self, name) for name in REQUIRED[1:]}}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], metadata: dict[str, Any], where: str) -> VideoFeatures:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], metadata: Metadata, where: str) -> VideoFeatures:
         """Reads `to_arrays`'s value. Raises ValueError, naming `where`, for a missing array."""
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:
@@ -91,7 +93,7 @@ class FeatureWriter(Protocol):
     ) -> None: ...
 
 
-def feature_writer(path: storage.PathLike, form: str, metadata: Mapping[str, Any]) -> FeatureWriter:
+def feature_writer(path: storage.PathLike, form: str, metadata: Mapping[str, object]) -> FeatureWriter:
     """A writer of `form`, one of `SUFFIXES`. Raises ValueError for another, or for ArrayRecord on a remote path."""
     one_of("format", form, tuple(SUFFIXES))
     if form == "npz":
@@ -99,7 +101,7 @@ def feature_writer(path: storage.PathLike, form: str, metadata: Mapping[str, Any
     return _RecordWriter(path, metadata)
 
 
-def encode_metadata(metadata: Mapping[str, Any]) -> str:
+def encode_metadata(metadata: Mapping[str, object]) -> str:
     """JSON text, the same for equal values."""
     return json.dumps({"schema_version": SCHEMA_VERSION, **metadata}, sort_keys=True, allow_nan=False)
 
@@ -124,7 +126,7 @@ def _from_npz(data: bytes, where: str) -> dict[str, np.ndarray]:
 
 
 class _NpzWriter:
-    def __init__(self, path: storage.PathLike, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, path: storage.PathLike, metadata: Mapping[str, object]) -> None:
         self._path, self._metadata = path, np.array(encode_metadata(metadata))
         self._parts: list[dict[str, np.ndarray]] = []
 
@@ -141,7 +143,7 @@ class _NpzWriter:
 
 
 class _RecordWriter:
-    def __init__(self, path: storage.PathLike, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, path: storage.PathLike, metadata: Mapping[str, object]) -> None:
         if not storage.is_local(path):
             raise ValueError(f"{os.fspath(path)}: ArrayRecord files are written locally; use npz, or copy them there")
         self._draft = storage.Draft(path)
@@ -167,7 +169,7 @@ class _RecordWriter:
             self._draft.discard()
 
 
-def _read_records(path: storage.PathLike) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
+def _read_records(path: storage.PathLike) -> tuple[Metadata, list[dict[str, np.ndarray]]]:
     from array_record.python.array_record_module import ArrayRecordReader
 
     where = os.fspath(path)

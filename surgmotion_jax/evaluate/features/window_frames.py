@@ -46,18 +46,23 @@ def decoded_size(info: VideoInfo, side: int, resize: str) -> tuple[int, int]:
 
 def fit(frame_Nxhxwx3: np.ndarray, side: int) -> np.ndarray:
     """Centres frames in a square of `side`: black bars where they are smaller, cut where they are larger."""
-    count, rows, columns = frame_Nxhxwx3.shape[:3]
-    top, left = (rows - side) // 2, (columns - side) // 2
-    cut = frame_Nxhxwx3[:, max(0, top) : max(0, top) + side, max(0, left) : max(0, left) + side]
-    if cut.shape[1:3] == (side, side):
+    rows, columns = frame_Nxhxwx3.shape[1:3]
+    y, x, height, width = _box(rows, columns, side)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    cut = frame_Nxhxwx3[:, top : top + height, left : left + width]
+    if (height, width) == (side, side):
         return cut
-    square = np.zeros((count, side, side, 3), frame_Nxhxwx3.dtype)
-    y, x = (side - cut.shape[1]) // 2, (side - cut.shape[2]) // 2
-    square[:, y : y + cut.shape[1], x : x + cut.shape[2]] = cut
+    square = np.zeros((len(cut), side, side, 3), cut.dtype)
+    square[:, y : y + height, x : x + width] = cut
     return square
 
 
 def content_box(info: VideoInfo, side: int, resize: str) -> tuple[int, int, int, int]:
     """Where in the square the video is: (top, left, rows, columns), all of it unless bars surround the frame."""
-    rows, columns = (min(side, length) for length in decoded_size(info, side, resize))
-    return (side - rows) // 2, (side - columns) // 2, rows, columns
+    return _box(*decoded_size(info, side, resize), side)
+
+
+def _box(rows: int, columns: int, side: int) -> tuple[int, int, int, int]:
+    """(top, left, rows, columns) that a frame of this size takes in the square."""
+    height, width = min(rows, side), min(columns, side)
+    return (side - height) // 2, (side - width) // 2, height, width

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from surgmotion_jax.data.media import VideoInfo
 from surgmotion_jax.data.sample import Sample
 from surgmotion_jax.evaluate.config import DataConfig
 from surgmotion_jax.evaluate.features.window_frames import decoded_size, fit
+
+Item = TypeVar("Item")
 
 _RELEASED_MARGIN = 292 / 256  # the released evaluation scales to 292 pixels and crops 256
 
@@ -146,37 +148,37 @@ def padded(rows: np.ndarray, batch: int) -> np.ndarray:
     return rows if not missing else np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
 
 
-def prefetched(items: Iterator[Any], ahead: int) -> Generator[Any, None, None]:
+def prefetched(items: Iterator[Item], ahead: int) -> Generator[Item, None, None]:
     """`items`, made in a thread up to `ahead` before they are asked for. Errors surface where the item was due."""
-    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=ahead)
+    waiting: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(maxsize=ahead)  # None: the end
     stop = threading.Event()
 
-    def put(kind: str, value: Any) -> None:
+    def put(found: tuple[Item] | BaseException | None) -> None:
         while not stop.is_set():
             with contextlib.suppress(queue.Full):
-                waiting.put((kind, value), timeout=0.1)
+                waiting.put(found, timeout=0.1)
                 return
 
     def work() -> None:
         try:
             for item in items:
-                put("item", item)
+                put((item,))
                 if stop.is_set():
                     return
-            put("end", None)
+            put(None)
         except BaseException as error:  # whatever it is, it belongs to the reader of the items
-            put("error", error)
+            put(error)
 
     thread = threading.Thread(target=work, name="windows", daemon=True)
     thread.start()
     try:
         while True:
-            kind, value = waiting.get()
-            if kind == "end":
+            found = waiting.get()
+            if found is None:
                 return
-            if kind == "error":
-                raise value
-            yield value
+            if isinstance(found, BaseException):
+                raise found
+            yield found[0]
     finally:
         stop.set()
         thread.join()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +27,7 @@ from surgmotion_jax.evaluate.heads.sweep import Batch, HeadState, Sweep, SweepSe
 from surgmotion_jax.evaluate.heads.sweep_program import fresh_head
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.evaluate.tasks.families import Truths
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.parallel.mesh import MeshLayout
 
 STATE_FILE, HEADS_FILE, MEASURED_FILE = "sweep.npz", "heads.npz", "strategy.json"
@@ -159,7 +159,7 @@ def plan_heads(
 
 def train_heads(
     planned: PlannedHeads, batches: Batches, settings: SweepConfig, folder: storage.PathLike, say: Say
-) -> dict[str, Any]:
+) -> Params:
     """Parameters of every head, with a leading axis [H].
 
     Writes `heads.npz` at the end and `sweep.npz` on the way, from which a repeated call goes on.
@@ -178,13 +178,13 @@ def train_heads(
     return dict(params)
 
 
-def read_heads(folder: storage.PathLike) -> dict[str, Any] | None:
+def read_heads(folder: storage.PathLike) -> Params | None:
     """Parameters [H,...] of trained heads; None where there are none yet. Raises ValueError for a damaged file."""
     path = storage.as_path(folder) / HEADS_FILE
     return load_tree(path) if path.exists() else None
 
 
-def without_lost(params: Any, names: Sequence[str]) -> tuple[Any, tuple[int, ...], tuple[str, ...]]:
+def without_lost(params: Params, names: Sequence[str]) -> tuple[Params, tuple[int, ...], tuple[str, ...]]:
     """(parameters with zeros for heads that diverged, their numbers, a note that names them).
 
     Raises ValueError where no head is left.
@@ -200,19 +200,19 @@ def without_lost(params: Any, names: Sequence[str]) -> tuple[Any, tuple[int, ...
     return whole, lost, (f"{len(lost)} of {len(names)} heads diverged and cannot be chosen: {listed}",)
 
 
-def state_of(tree: Mapping[str, Any]) -> HeadState:
+def state_of(tree: Params) -> HeadState:
     """The state from the nested dict that a file holds."""
     template, leaves = jax.eval_shape(fresh_head, tree["params"]), leaves_by_path(tree)
     return jax.tree.unflatten(jax.tree.structure(template), [leaves[path] for path in leaves_by_path(template)])
 
 
-def save_tree(path: storage.PathLike, tree: Any) -> None:
+def save_tree(path: storage.PathLike, tree: Params | HeadState) -> None:
     """A tree of arrays as an npz; the same bytes for the same values."""
     arrays = {name: np.asarray(leaf) for name, leaf in leaves_by_path(tree).items()}
     storage.write_bytes_atomic(path, to_npz(arrays))
 
 
-def load_tree(path: storage.PathLike) -> dict[str, Any]:
+def load_tree(path: storage.PathLike) -> Params:
     """`save_tree`'s values. Raises ValueError naming a file that is not one."""
     place = storage.as_path(path)
     try:

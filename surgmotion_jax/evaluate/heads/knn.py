@@ -6,19 +6,19 @@ Letters: N training features, M queries, D width, K columns of the targets, k ne
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # DINO's
 
 
 def nearest_neighbours(
-    bank_NxD: Any,
-    target_NxK: Any,
-    query_MxD: Any,
+    bank_NxD: ArrayLike,
+    target_NxK: ArrayLike,
+    query_MxD: ArrayLike,
     *,
     k: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
@@ -51,7 +51,7 @@ def nearest_neighbours(
     return np.concatenate(found) if found else np.zeros((0, target.shape[1]), np.float32)
 
 
-def one_hot(label_N: Any, classes: int) -> np.ndarray:
+def one_hot(label_N: ArrayLike, classes: int) -> np.ndarray:
     """Class ids as 0/1 columns [N,K]. Raises ValueError for an id outside 0..K-1."""
     labels = np.asarray(label_N)
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):

@@ -12,17 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.dense_head import DenseHeadConfig, dense_head, init_dense_head
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.probe import ProbeConfig, init_probe, probe
 from surgmotion_jax.models.temporal import TemporalConfig, init_temporal, temporal
-
-Params = dict[str, Any]
 
 
 @dataclass(frozen=True)

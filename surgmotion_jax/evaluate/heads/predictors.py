@@ -6,7 +6,7 @@ Letters: H candidates, B moments, N moments of a video.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from surgmotion_jax.evaluate.heads.of_tasks import as_head_input
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.evaluate.tasks.families import Truths
 from surgmotion_jax.evaluate.tasks.task import Table, Task
+from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.probe import ProbeConfig
 
 MOST_WEIGHTS = 2**32  # of tokens to tokens, over rows and attention heads: 16 GiB
@@ -42,10 +43,10 @@ class Predictor(Protocol):
 class HeadPredictor:
     """The heads of a sweep. Their parameters lie on the device; they run one after the other, in the memory of one."""
 
-    def __init__(self, head: Head, objective: Objective, params: Any, names: Sequence[str]) -> None:
+    def __init__(self, head: Head, objective: Objective, params: Params, names: Sequence[str]) -> None:
         self.names, self._head, self._params = tuple(names), head, jax.device_put(params)
 
-        def all_heads(params: Any, features: jax.Array, valid: jax.Array | None) -> jax.Array:
+        def all_heads(params: Params, features: jax.Array, valid: jax.Array | None) -> jax.Array:
             return jax.lax.map(lambda one: objective.predict(head.apply(one, features, valid)), params)
 
         self._run: Callable[..., jax.Array] = jax.jit(all_heads)

@@ -12,11 +12,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from surgmotion_jax.checks import one_of
 from surgmotion_jax.evaluate.config import WEIGHTINGS
@@ -41,7 +41,7 @@ class Objective:
 # ---- classes ----
 
 
-def class_counts(label_N: Any, classes: Sequence[str]) -> np.ndarray:
+def class_counts(label_N: ArrayLike, classes: Sequence[str]) -> np.ndarray:
     """How often each class occurs, [C]. Raises ValueError for a label outside 0..C-1."""
     labels = np.asarray(label_N).reshape(-1)
     if labels.size and not (labels.min() >= 0 and labels.max() < len(classes)):
@@ -77,7 +77,7 @@ def class_weights(count_C: np.ndarray, weighting: str) -> np.ndarray:
     return np.where(present, weights, 0).astype(np.float32)
 
 
-def classification(label_N: Any, classes: Sequence[str], weighting: str = "balanced") -> Objective:
+def classification(label_N: ArrayLike, classes: Sequence[str], weighting: str = "balanced") -> Objective:
     """Class-weighted cross-entropy towards class ids [...]; predicts probabilities [...,C].
 
     The loss is the weighted mean, sum of w l over sum of w. Classes that do not occur in the training labels have
@@ -124,7 +124,7 @@ def unweighted(objective: Objective, weighting: str, why: str) -> Objective:
 
 def triplets(
     triplets_Cx3: np.ndarray,
-    label_NxC: Any,
+    label_NxC: ArrayLike,
     components: Sequence[str] = ("I", "V", "T"),
     names: Sequence[str] = (),
 ) -> Objective:
@@ -176,7 +176,7 @@ def binary_cross_entropy(logit: jax.Array, label: jax.Array) -> jax.Array:
 # ---- scores ----
 
 
-def regression(score_N: Any) -> Objective:
+def regression(score_N: ArrayLike) -> Objective:
     """Mean squared error of scores [...], standardised by the training scores; predicts scores.
 
     Raises ValueError for scores that are not finite, or none. Constant scores are said in `notes`.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.dense import read_depth, read_mask
 from surgmotion_jax.evaluate.features.window_frames import fit
 from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowReader
+from surgmotion_jax.evaluate.results import Results
 from surgmotion_jax.evaluate.tasks.action import ActionTask
 from surgmotion_jax.evaluate.tasks.depth import DepthTask
 from surgmotion_jax.evaluate.tasks.segmentation import SegmentationTask
@@ -80,7 +80,7 @@ class Truths:
         return fit(picture_hxw[None, ..., None], self._reader.data.size)[0, ..., 0]
 
 
-def task_of_results(fields: Mapping[str, Any]) -> Task:
+def task_of_results(fields: Results) -> Task:
     """The task of a finished evaluation, from the value of its `results.json`."""
     classes = {name: tuple(names) for name, names in fields["classes"].items()}
     return make_task(catalogue.get(fields["benchmark"]), Contents(fields["benchmark"], fields["protocol"], classes, {}))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 
@@ -58,12 +58,20 @@ class Task(Protocol):
         """Every number that is reported, from the tables of V cases. Raises ValueError for none."""
 
 
+class Undefined(TypedDict):
+    """A measure without a value, and why."""
+
+    metric: str
+    convention: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Scored:
     """The numbers of one head, and those that the data leave undefined, each with the reason."""
 
     results: tuple[Result, ...]
-    undefined: tuple[dict[str, str], ...]
+    undefined: tuple[Undefined, ...]
 
 
 def score(task: str, measures: Sequence[Measure], cases: int, report: ReportConfig | None) -> Scored:
@@ -71,7 +79,8 @@ def score(task: str, measures: Sequence[Measure], cases: int, report: ReportConf
 
     Draws of cases that leave a value undefined are told in its `interval_note`.
     """
-    found, undefined = [], []
+    found: list[Result] = []
+    undefined: list[Undefined] = []
     for measure in measures:
         value = measure.statistic(np.arange(cases))
         if not math.isfinite(value):

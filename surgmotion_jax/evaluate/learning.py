@@ -1,0 +1,131 @@
+"""What candidates there are: heads trained on the training cases, nearest neighbours among them, or a head that
+another evaluation chose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+from surgmotion_jax.checkpoints.tree import leaves_by_path
+from surgmotion_jax.evaluate.choice import read_choice
+from surgmotion_jax.evaluate.evaluation import Evaluation
+from surgmotion_jax.evaluate.features.cache import Features
+from surgmotion_jax.evaluate.features.windows_of_cases import Position, in_order
+from surgmotion_jax.evaluate.heads.fit import (
+    Batches,
+    TrainingSet,
+    Zeros,
+    plan_heads,
+    read_heads,
+    train_heads,
+    without_lost,
+)
+from surgmotion_jax.evaluate.heads.networks import Head
+from surgmotion_jax.evaluate.heads.of_tasks import head_for
+from surgmotion_jax.evaluate.heads.predictors import HeadPredictor, NeighbourPredictor, Predictor, spread
+from surgmotion_jax.evaluate.heads.targets import Objective
+from surgmotion_jax.evaluate.results import SavedHead
+from surgmotion_jax.evaluate.tasks.depth import typical_depth
+from surgmotion_jax.evaluate.tasks.families import DENSE, Truths
+from surgmotion_jax.models.parameters import Params
+
+DENSE_SAMPLE = 64  # training images whose truth decides a typical depth
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The candidates, and what is to be known of them."""
+
+    predictor: Predictor
+    notes: tuple[str, ...]  # what the training labels lack, heads that were lost, whose head it is
+    moments: int  # learnt from
+    lost: tuple[int, ...] = ()  # heads that diverged: they are neither chosen nor the oracle
+    probe: list[SavedHead] | None = None  # the head of another evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What there is to learn from the training cases."""
+
+    positions: tuple[Position, ...]  # the moments learnt from
+    truths: Truths
+    objective: Objective
+    scale: float  # a typical depth; 1 for what is no depth
+
+    def head(self, work: Evaluation, shape: tuple[int, ...]) -> Head:
+        """The head for features of `shape`."""
+        return head_for(work.config, self.objective, shape, self.scale)
+
+
+def lesson_of(work: Evaluation) -> Lesson:
+    """A temporal head reads whole videos, at the pace at which it is tested."""
+    config, cases = work.config, work.cohort.train
+    most = 0 if config.probe.head == "temporal" else config.data.train_windows
+    positions, truths = spread(in_order(cases), most), work.truths(cases)
+    dense = work.cohort.benchmark.family in DENSE
+    truth = truths.rows(spread(positions, DENSE_SAMPLE) if dense else positions)
+    objective = work.task.objective(truth, config.sweep.class_weights)
+    return Lesson(positions, truths, objective, typical_depth(truth) if objective.name == "depth" else 1.0)
+
+
+def learn(work: Evaluation) -> Learnt:
+    """Trains every head on the training cases, or takes them from `heads.npz`; nearest neighbours learn nothing."""
+    lesson = lesson_of(work)
+    for note in lesson.objective.notes:
+        work.say(f"note: {note}")
+    return _neighbours(work, lesson) if work.config.probe.head == "knn" else _heads(work, lesson)
+
+
+def _neighbours(work: Evaluation, lesson: Lesson) -> Learnt:
+    data = TrainingSet(lesson.positions, work.features.of(work.cohort.train), lesson.truths)
+    near = NeighbourPredictor(data, lesson.objective.outputs, work.config.probe.neighbours)
+    return Learnt(near, lesson.objective.notes, len(lesson.positions))
+
+
+def _heads(work: Evaluation, lesson: Lesson) -> Learnt:
+    config, cases, objective = work.config, work.cohort.train, lesson.objective
+    shape = work.features.shape(cases)
+    head = lesson.head(work, shape)
+
+    def batches(features: Features) -> Batches:
+        data = TrainingSet(lesson.positions, features, lesson.truths)
+        return Batches(data, config.probe.head, config.sweep.batch, config.sweep.seed)
+
+    params = read_heads(work.workdir)
+    if params is None:  # planned before features are computed, which may take hours
+        zeros, place = batches(Zeros(shape)), work.workdir
+        planned = plan_heads(head, objective, zeros, config.sweep, work.features.layout, place, work.say)
+        params = train_heads(planned, batches(work.features.of(cases)), config.sweep, place, work.say)
+    names = [f"lr={lr:g} wd={wd:g}" for lr, wd in config.sweep.grid.points]
+    params, lost, notes = without_lost(params, names)
+    for note in notes:
+        work.say(f"note: {note}")
+    predictor = HeadPredictor(head, objective, params, names)
+    return Learnt(predictor, (*objective.notes, *notes), len(lesson.positions), lost)
+
+
+def load(work: Evaluation, probe: str, saved: SavedHead) -> Learnt:
+    """The chosen head of another evaluation, with the targets as they were there: those of the training cases."""
+    choice, params = read_choice(probe), read_heads(probe)
+    assert choice is not None, "looked for when the workdir was claimed"
+    assert params is not None, "looked for when the workdir was claimed"
+    lesson = lesson_of(work)
+    head = lesson.head(work, work.features.shape(work.cohort.val))
+    _check_shapes(probe, jax.eval_shape(head.init, jax.random.key(0)), params)
+    chosen = jax.tree.map(lambda leaf: leaf[choice.number : choice.number + 1], params)
+    note = f"the head {saved['head']} was trained and chosen by another evaluation, whose settings are under probe"
+    predictor = HeadPredictor(head, lesson.objective, chosen, [choice.name])
+    return Learnt(predictor, (*lesson.objective.notes, note), len(lesson.positions), probe=[saved])
+
+
+def _check_shapes(probe: str, wanted: Params, found: Params) -> None:
+    """Raises ValueError where a saved head has not the shapes that this encoder and config need."""
+    need = {path: list(leaf.shape) for path, leaf in leaves_by_path(wanted).items()}
+    have = {path: list(leaf.shape[1:]) for path, leaf in leaves_by_path(found).items()}
+    if need != have:
+        path = next(path for path in sorted({*need, *have}) if need.get(path) != have.get(path))
+        raise ValueError(
+            f"{probe}: its heads do not fit this encoder and config: {path} is {have.get(path, 'absent')}, needed is "
+            f"{need.get(path, 'absent')}; use the config, encoder and benchmark of that evaluation"
+        )
