@@ -44,8 +44,8 @@ DOORS = {
     "tensorboardX": ("records.py",),
     "tensorflow_datasets": ("data/tfds_source.py", "benchmarks/tfds_builder.py"),
     "tifffile": ("benchmarks/depth_files.py", "simulate/layouts/scared.py"),
-    "torch": ("pretrain/bench/torch_peer.py",),
-    "transformers": ("pretrain/bench/torch_peer.py",),
+    "torch": (),
+    "transformers": (),
     "tensorflow": (),
 }
 

@@ -1,8 +1,7 @@
 """The step that is timed against PyTorch on a CPU: ViT-tiny, 16 x 96 x 96, four clips, float32, plain V-JEPA.
 
-  surgmotion bench --config=configs/bench/peer_tiny.py --peer=torch --counts=104/136,48/240
-  surgmotion bench --config=configs/bench/peer_tiny.py --peer=torch --counts=104/136,48/240 \
-      --config.optim.batch=8
+  python -m tests.pretrain.peer_bench --config=bench/peer_tiny --counts=104/136,48/240
+  surgmotion bench --config=configs/bench/peer_tiny.py --config.optim.batch=8
 
 The counts are those of V-JEPA's sampler at this size, which leaves tokens out that are neither context nor target.
 """

@@ -3,9 +3,6 @@
 Every figure is a median over steps, with its quartiles. Several subjects take turns step by step, in one process, so
 that what the machine does meanwhile falls on all of them. Without data, and without data.sources in the config, clips
 are synthetic and in memory already.
-
-With --peer=torch the same work is also done by transformers' modules. Both then get normalised clips and token numbers,
-and do nothing that the other does not: no augmentation, no drawing of masks.
 """
 
 from __future__ import annotations
@@ -17,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from surgmotion_jax import storage
-from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag, switch
+from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
 from surgmotion_jax.commands.configs import pretrain_config
-from surgmotion_jax.runs.benchmark import OURS, PEER, PEERS, SYNTHETIC, Request, benchmark
+from surgmotion_jax.runs.benchmark import OURS, SYNTHETIC, Request, benchmark
 
 
 @dataclass(frozen=True)
@@ -34,22 +31,9 @@ class Arguments:
     against: tuple[str, ...] = flag(
         "NAME:a.b=VALUE,c.d=VALUE", "another subject: the same config with these fields changed", default=()
     )
-    peer: str = flag("torch", "another subject: the same work from transformers' modules", default="", choices=PEERS)
-    peer_compile: bool = switch("have torch.compile compile the peer")
-    counts: str = flag(
-        "K/M,...",
-        "with a peer: context/target tokens of each mask set; without it those of the config's masks",
-        default="",
-    )
     threads: int = flag("N", "CPU threads of every subject; 0: as many as there are cores", default=0, least=0)
     profile: str = flag("DIR", "write a trace of three steps of the first subject, for xprof or Perfetto", default="")
     json: str | None = flag("FILE", "write every figure, step by step, as JSON", default=None)
-
-    def __post_init__(self) -> None:
-        if self.peer and (self.data or self.against):
-            raise ValueError("--peer compares on given clips and masks; leave out --data and --against.")
-        if not self.peer and (self.counts or self.peer_compile):
-            raise ValueError("--counts and --peer-compile are for a peer; add --peer=torch, or leave them out.")
 
 
 LINE = CommandLine("bench", __doc__, Arguments)
@@ -76,12 +60,12 @@ def request_of(asked: Arguments) -> Request:
     configs = {OURS: pretrain_config(asked.config, asked.data, stand_in=SYNTHETIC)}
     for text in asked.against:
         name, overrides = read_subject(text)
-        if name in (*configs, PEER):
+        if name in configs:
             raise ValueError(f"--against={text}: there already is a subject {name!r}; give it another name.")
         changed = {given.partition("=")[0] for given in overrides}  # tuples given twice would add up
         kept = [given for given in asked.config if given.partition("=")[0] not in changed]
         configs[name] = pretrain_config([*kept, *overrides], asked.data, stand_in=SYNTHETIC)
-    return Request(configs, asked.steps, asked.warmup, asked.peer, asked.peer_compile, asked.counts, asked.profile)
+    return Request(configs, asked.steps, asked.warmup, asked.profile)
 
 
 def read_subject(text: str) -> tuple[str, list[str]]:
@@ -97,7 +81,7 @@ def read_subject(text: str) -> tuple[str, list[str]]:
 
 
 def limit_threads(threads: int) -> None:
-    """Restricts this process to some cores, which JAX and PyTorch both take for all there are. Before either starts."""
+    """Restricts this process to some cores, which JAX takes for all there are. Before it starts."""
     if not threads:
         return
     if not hasattr(os, "sched_setaffinity"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Protocol
 
 import jax
 
@@ -16,17 +17,12 @@ from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, process_rows
 from surgmotion_jax.pretrain.bench.steps import (
     Counts,
     OurStep,
-    counted,
     counts_of,
-    given_step,
-    read_counts,
     repeated,
     synthetic_clips,
-    synthetic_given,
     whole_step,
 )
 from surgmotion_jax.pretrain.bench.timing import Quartiles, StepTime, mfu, quartiles, ratios, take_turns
-from surgmotion_jax.pretrain.bench.torch_peer import TorchStep, check_peer
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.objective import RawBatch
 from surgmotion_jax.pretrain.plan.cost import step_flops
@@ -37,8 +33,7 @@ from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.step import resolve
 
 PROFILED_STEPS = 3
-OURS, PEER = "ours", "torch"
-PEERS = ("torch",)
+OURS = "ours"
 SYNTHETIC = "synthetic"  # stands in the config for the path of clips
 
 
@@ -50,25 +45,19 @@ class Request:
       configs: the config of each subject, ours first.
       steps: rounds that count.
       warmup: rounds before them that do not.
-      peer: another implementation that does the same work as ours; empty: none.
-      peer_compile: whether torch.compile compiles it.
-      counts: with a peer: `K/M,...`, context and target tokens of each mask set; empty: those of the config's masks.
       profile: where a trace of a few steps of the first subject goes; empty: nowhere.
     """
 
     configs: Mapping[str, PretrainConfig]
     steps: int = 20
     warmup: int = 3
-    peer: str = ""
-    peer_compile: bool = False
-    counts: str = ""
     profile: str = ""
 
 
 def benchmark(request: Request) -> dict[str, object]:
     """Times the subjects, prints what was found, and returns every figure as plain values."""
     with ExitStack() as stack:
-        subjects = peers(request) if request.peer else {n: whole(c, request, stack) for n, c in request.configs.items()}
+        subjects = {name: whole(config, request, stack) for name, config in request.configs.items()}
         return measure(subjects, request)
 
 
@@ -81,12 +70,20 @@ def measure(subjects: Mapping[str, Subject], request: Request) -> dict[str, obje
     return bench.as_json()
 
 
+class Step(Protocol):
+    """A step that can be taken again and again."""
+
+    loss: float  # of the latest step
+
+    def __call__(self) -> StepTime: ...
+
+
 @dataclass
 class Subject:
     """Something that makes steps, and what is known of them."""
 
     config: PretrainConfig
-    step: OurStep | TorchStep
+    step: Step
     flops: float  # model operations of a step
     masks: str  # counts, in words
     devices: int
@@ -128,21 +125,6 @@ def loaded(config: PretrainConfig, rows: tuple[int, int], request: Request, stac
     return (RawBatch(b.video_BxTxHxWx3, b.valid_BxT, b.index_B) for b in source)  # type: ignore[arg-type]
 
 
-def peers(request: Request) -> dict[str, Subject]:
-    """Our step and the peer's on the same given clips and masks."""
-    config = request.configs[OURS]
-    check_peer(config)
-    config, layout, program = placed(config)
-    counts = read_counts(request.counts, config.grid) if request.counts else counts_of(program)
-    clips = synthetic_given(config, counts)
-    ours = given_step(config, layout, clips)
-    device = "cuda" if layout.mesh.devices.flat[0].platform == "gpu" else "cpu"
-    peer = TorchStep(config, ours.state.params, clips, cores(), device, request.peer_compile)
-    flops = step_flops(config, [counted(counts, config.grid)])
-    known = flops.model - flops.prepare, f"given: {counts_text(counts)}"
-    return {OURS: Subject(config, ours, *known, layout.mesh.size), PEER: Subject(config, peer, *known, 1)}
-
-
 class Bench:
     """Subjects by name, ours first, and what is printed of them."""
 
@@ -152,7 +134,7 @@ class Bench:
     def announce(self) -> None:
         """Prints what is about to be timed."""
         say("device", device_text())
-        say("versions", ", ".join(f"{name} {version}" for name, version in versions(self.request.peer).items()))
+        say("versions", ", ".join(f"{name} {version}" for name, version in versions().items()))
         for name, subject in self.subjects.items():
             config, step = subject.config, subject.step
             say(
@@ -190,8 +172,7 @@ class Bench:
         medians = {part: quartiles([getattr(t, field) for t in subject.times]).median for part, field in parts.items()}
         yield "", ", ".join(f"{part} {seconds:.4f} s" for part, seconds in medians.items())
         yield "", f"{cpu.median:.3f} s of processor time a step ({cpu.lower:.3f} to {cpu.upper:.3f})"
-        if self.request.peer:
-            yield "", f"loss {subject.step.loss:.6f} after {self.request.warmup + self.request.steps} steps"
+        yield "", f"loss {subject.step.loss:.6f} after {self.request.warmup + self.request.steps} steps"
         if name != OURS:
             ours = self.subjects[OURS]
             each = ratios(ours.times, subject.times)
@@ -214,7 +195,7 @@ class Bench:
         """All figures as plain values."""
         return {
             "device": device_text(),
-            "versions": versions(self.request.peer),
+            "versions": versions(),
             "peak_memory_gb": memory_gb(),
             "subjects": {name: self.figures(subject) for name, subject in self.subjects.items()},
         }
@@ -261,10 +242,10 @@ def device_text() -> str:
     return f"{text}, GLIBC_TUNABLES={tuned}" if tuned else text
 
 
-def versions(peer: str) -> dict[str, str]:
-    """Of what the figures depend on."""
+def versions() -> dict[str, str]:
+    """Of what the figures depend on, as far as it is installed."""
     found = {}
-    for package in ("surgmotion-jax", "jax", "jaxlib", *(("torch", "transformers") if peer else ())):
+    for package in ("surgmotion-jax", "jax", "jaxlib", "torch", "transformers"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -14,22 +14,14 @@ import pytest
 from surgmotion_jax.models.config import Grid
 from surgmotion_jax.models.pixels import normalise_pixels
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-from surgmotion_jax.pretrain.bench.steps import (
-    Compilation,
-    Given,
-    OurStep,
-    counted,
-    read_counts,
-    synthetic_clips,
-    synthetic_given,
-    train_on_given,
-)
+from surgmotion_jax.pretrain.bench.steps import Compilation, OurStep, synthetic_clips
 from surgmotion_jax.pretrain.bench.timing import Quartiles, StepTime, mfu, quartiles, ratios, take_turns
 from surgmotion_jax.pretrain.plan.cost import step_flops
 from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import abstract_state
 from surgmotion_jax.pretrain.step import prepare_shards, train_step
 from tests.pretrain.fixtures import random_batch, small_config
+from tests.pretrain.given_step import Given, counted, read_counts, synthetic_given, train_on_given
 
 PLAIN = {
     "saliency.kind": "none",

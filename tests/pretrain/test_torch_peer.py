@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
 import jax
 import pytest
 
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-from surgmotion_jax.pretrain.bench.steps import given_step, synthetic_given
-from surgmotion_jax.pretrain.bench.torch_peer import TorchStep, check_peer
+from tests.commands.conftest import SMALL
 from tests.pretrain.fixtures import small_config
+from tests.pretrain.given_step import given_step, synthetic_given
+from tests.pretrain.peer_bench import LINE, run
 from tests.pretrain.test_bench import PLAIN, TINY
+from tests.pretrain.torch_peer import TorchStep, check_peer
 
 
 @pytest.mark.oracle
@@ -29,6 +32,19 @@ def test_four_steps_have_the_losses_of_ours():
     for mine, theirs in losses:
         assert mine == pytest.approx(theirs, abs=2e-5)
     assert abs(losses[0][0] - losses[-1][0]) > 5e-3, "the updates must matter, or this test shows nothing"
+
+
+@pytest.mark.oracle
+def test_the_peer_ends_at_the_same_loss(capsys, tmp_path):
+    """Ours over eight devices, the peer on one."""
+    flags = ["--steps=2", "--warmup=1", "--counts=3/4,2/4", f"--json={tmp_path / 'bench.json'}"]
+    plain = [f"--config.{f}" for f in ("loss.motion.alpha=0", "loss.affinity.weight=0", "loss.diversity.weight=0")]
+    assert LINE.run([*SMALL, *flags, *plain], run) == 0
+    printed = capsys.readouterr().out
+    losses = [float(line.split()[1]) for line in printed.splitlines() if line.split()[0] == "loss"]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert "given: 3 context + 4 target, 2 context + 4 target" in printed
+    assert list(json.loads((tmp_path / "bench.json").read_text())["subjects"]) == ["ours", "torch"]
 
 
 def test_a_config_that_does_more_than_the_peer_is_refused_with_the_flags_to_set(monkeypatch):

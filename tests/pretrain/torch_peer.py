@@ -1,6 +1,6 @@
-"""The same training step in PyTorch, from transformers' V-JEPA 2 modules: what a benchmark compares ours with.
+"""The same training step in PyTorch, from transformers' V-JEPA 2 modules, to compare ours with.
 
-This is the only file that imports PyTorch, and only when a peer is asked for. It does plain V-JEPA 2 as published:
+PyTorch is imported when a step is made. It does plain V-JEPA 2 as published:
 patches embedded, context tokens gathered before the blocks and given their positions, predictor over context and mask
 tokens, targets from the averaged encoder on all tokens, L1, AdamW, averaging. Where the modules do more than the work
 asks for, the peer leaves it out: patches are embedded once for all mask sets, and the predictor's tokens are not
@@ -23,11 +23,11 @@ import numpy as np
 
 from surgmotion_jax.models.reference_names import encoder_to_facebook, hugging_face_names, predictor_to_facebook
 from surgmotion_jax.pretrain import schedules
-from surgmotion_jax.pretrain.bench.steps import Given
 from surgmotion_jax.pretrain.bench.timing import StepTime
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.motion import MotionLossConfig
 from surgmotion_jax.pretrain.losses.table import TERMS, settings_of
+from tests.pretrain.given_step import Given
 
 NEEDED = ("torch", "transformers")
 TARGET_NORM_EPS = 1e-5  # PyTorch's default for a layer norm without parameters
@@ -38,7 +38,7 @@ def check_peer(config: PretrainConfig) -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"--peer=torch needs {' and '.join(missing)}, not installed here; pip install 'surgmotion-jax[torch]'."
+            f"the peer needs {' and '.join(missing)}, not installed here; pip install 'surgmotion-jax[torch]'."
         )
     motion, model = settings_of(config.loss, MotionLossConfig), config.model
     others = [name for name, settings in config.loss.items() if settings is not motion and not TERMS[name].error]
@@ -60,7 +60,7 @@ def check_peer(config: PretrainConfig) -> None:
         name, (found, _) = next(iter(wrong.items()))
         flags = " ".join(f"--config.{n}={wanted}" for n, (_, wanted) in wrong.items())
         raise ValueError(
-            f"--peer=torch does plain V-JEPA 2, but {name} is {found!r}; the same work on both sides needs {flags}."
+            f"the peer does plain V-JEPA 2, but {name} is {found!r}; the same work on both sides needs {flags}."
         )
 
 
