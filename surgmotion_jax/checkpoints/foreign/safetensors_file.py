@@ -1,15 +1,14 @@
-"""Reads and writes safetensors files: read memory-mapped, written one tensor at a time.
+"""Reads and writes safetensors files, one tensor at a time.
 
 The format is eight bytes with the header's length, a JSON header from name to dtype, shape and offsets, and the bytes.
-The `safetensors` package copies what it reads into NumPy, lacks bfloat16 there and writes only what is in memory all at
-once, so the few lines that the format takes are here.
+The `safetensors` package reads it; it writes only what is in memory all at once, so the few lines that writing takes
+are here.
 """
 
 from __future__ import annotations
 
-import collections
+import dataclasses
 import json
-import math
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -18,12 +17,12 @@ from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
+import safetensors
 
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import WeightFileRefused
 from surgmotion_jax.storage import Json
 
-MAX_HEADER_BYTES = 16 * 2**20  # a few hundred bytes a tensor; more is a mistake or an attack
 MAX_DIMS = 16
 
 _LENGTH = struct.Struct("<Q")
@@ -32,8 +31,6 @@ _DTYPES = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     "I64": np.dtype(np.int64),
     "I32": np.dtype(np.int32),
     "I16": np.dtype(np.int16),
@@ -47,99 +44,41 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Name -> read-only memory-mapped array, and the file's metadata.
+@dataclasses.dataclass(frozen=True, eq=False)
+class SafeTensor:
+    """A tensor in an open safetensors file; its bytes are read when asked for."""
 
-    Raises WeightFileRefused naming the file, the tensor and what was found: a header that is too long, not JSON or
-    names a tensor twice; an unknown dtype; sizes that do not agree with the shape; bytes that overlap, leave a hole
-    or lie beyond the file.
+    file: safetensors.safe_open = dataclasses.field(repr=False)
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self) -> np.ndarray:
+        """The tensor, copied into memory."""
+        return np.asarray(self.file.get_tensor(self.name))
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, SafeTensor], dict[str, str]]:
+    """Name -> tensor that is not read yet, in the order in which they lie in the file, and the file's metadata.
+
+    Raises WeightFileRefused naming the file and what was found: a header that is too long, not JSON or does not
+    describe the bytes of the file exactly; a dtype that is not read.
     """
-    with open(path, "rb") as file:
-        total = os.fstat(file.fileno()).st_size
-        prefix = file.read(_LENGTH.size)
-        length = _LENGTH.unpack(prefix)[0] if len(prefix) == _LENGTH.size else 0
-        if not 2 <= length <= min(MAX_HEADER_BYTES, total - _LENGTH.size):
-            raise WeightFileRefused(
-                f"{path}: a header of {length} bytes in a file of {total}; allowed are 2 to {MAX_HEADER_BYTES} bytes "
-                "that lie inside the file, so it is truncated or no safetensors file"
-            )
-        header = _parse(path, file.read(length))
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise WeightFileRefused(f"{path}: __metadata__ is not a table from text to text")
-    start = _LENGTH.size + length
-    entries = {name: _entry(f"{path}: tensor {name[:100]!r}", entry) for name, entry in header.items()}
-    _check_layout(path, entries, total - start)
-    mapped = np.memmap(path, np.uint8, "r")
-    return {name: _array(mapped, start, *entry) for name, entry in entries.items()}, metadata
-
-
-def _parse(path: Path, header: bytes) -> dict[str, Json]:
-    def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            twice = collections.Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise WeightFileRefused(f"{path}: the header names {twice[:100]!r} twice")
-        return table
-
     try:
-        table = json.loads(header.decode(), object_pairs_hook=unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise WeightFileRefused(f"{path}: the header is not JSON ({error}); copy or download the file again") from error
-    if not isinstance(table, dict):
-        raise WeightFileRefused(f"{path}: the header is a {type(table).__name__}, not a table of tensors")
-    return table
-
-
-_Entry = tuple[np.dtype, tuple[int, ...], int, int]
-
-
-def _entry(where: str, entry: Json) -> _Entry:
-    """dtype, shape, first byte and end of a tensor, once they agree with each other."""
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise WeightFileRefused(f"{where}: {str(entry)[:100]}; expected exactly dtype, shape and data_offsets")
-    name, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(name, str) or name not in _DTYPES:
-        raise WeightFileRefused(f"{where}: dtype {str(name)[:40]!r}, allowed are {', '.join(_DTYPES)}")
-    if not _are_sizes(shape, MAX_DIMS) or not _are_sizes(offsets, 2) or len(offsets) != 2:
-        raise WeightFileRefused(f"{where}: shape {str(shape)[:100]}, offsets {str(offsets)[:100]} are not sizes")
-    dtype, (begin, end) = _DTYPES[name], offsets
-    if math.prod(shape) * dtype.itemsize != end - begin:
-        needed = math.prod(shape) * dtype.itemsize
+        file = safetensors.safe_open(path, framework="numpy")
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise WeightFileRefused(
-            f"{where}: {name} of shape {shape} takes {needed} bytes, its offsets span {end - begin}"
-        )
-    return dtype, tuple(shape), begin, end
-
-
-def _are_sizes(values: Json, most: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) <= most
-        and all(type(value) is int and 0 <= value <= 2**48 for value in values)
-    )
-
-
-def _check_layout(path: Path, entries: Mapping[str, _Entry], available: int) -> None:
-    reached = 0
-    for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if begin != reached:
-            what = "overlaps the one before" if begin < reached else "leaves a hole before it"
-            raise WeightFileRefused(
-                f"{path}: tensor {name[:100]!r} starts at {begin} and {what}, which ends at {reached}"
-            )
-        reached = end
-    if reached != available:
-        raise WeightFileRefused(
-            f"{path}: the header lists {reached} bytes of tensors, the file has {available}; "
-            "it is truncated or damaged, copy or download it again"
-        )
-
-
-def _array(mapped: np.ndarray, start: int, dtype: np.dtype, shape: tuple[int, ...], begin: int, end: int) -> np.ndarray:
-    if begin == end:
-        return np.broadcast_to(np.zeros((), dtype), shape)
-    return np.asarray(mapped[start + begin : start + end].view(dtype).reshape(shape))
+            f"{path}: {str(error)[:300]}; the file is truncated, damaged or no safetensors file; copy or "
+            "download it again"
+        ) from error
+    tensors = {}
+    for name, found in slices.items():
+        kind = found.get_dtype()
+        if kind not in _DTYPES:
+            raise WeightFileRefused(f"{path}: tensor {name[:100]!r}: dtype {kind!r}, allowed are {', '.join(_DTYPES)}")
+        tensors[name] = SafeTensor(file, name, tuple(found.get_shape()), _DTYPES[kind])
+    return tensors, file.metadata() or {}
 
 
 Leaf = np.ndarray | Callable[[], np.ndarray]

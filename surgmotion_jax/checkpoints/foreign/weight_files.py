@@ -1,7 +1,7 @@
 """Files of weights as people have them: PyTorch's zip files and safetensors, whole or in shards.
 
-The kind is decided by the content. Nothing in a file is executed, and tensors are memory-mapped: opening a file of
-many gigabytes costs little memory, and reading a tensor touches its own pages only.
+The kind is decided by the content. Nothing in a file is executed, and tensors are read when asked for: opening a file
+of many gigabytes costs little memory, and reading a tensor touches its own pages only.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeGuard
 
@@ -19,7 +20,7 @@ import numpy as np
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import WeightFileRefused
 from surgmotion_jax.checkpoints.foreign import torch_archive
-from surgmotion_jax.checkpoints.foreign.safetensors_file import read_safetensors
+from surgmotion_jax.checkpoints.foreign.safetensors_file import SafeTensor, read_safetensors
 
 Format = Literal["torch", "safetensors"]
 
@@ -35,24 +36,14 @@ class StoredTensor:
     """A tensor in a file, by its name in its section."""
 
     name: str
-    array: np.ndarray = dataclasses.field(repr=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray] = dataclasses.field(repr=False)  # at most a copy of this tensor is made
 
     @property
     def nbytes(self) -> int:
         """Bytes of all elements."""
-        return self.array.nbytes
-
-    def read(self) -> np.ndarray:
-        """A read-only memory-mapped view with the stored strides; nothing is copied."""
-        return self.array
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +134,16 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _safetensors(path: Path, files: list[Path]) -> WeightFile:
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, SafeTensor] = {}
     extras: dict[str, str] = {}
     where: dict[str, str] = {}
     for file in files[1:] or files:
-        arrays, metadata = read_safetensors(file)
-        twice = sorted(arrays.keys() & tensors.keys())
+        found, metadata = read_safetensors(file)
+        twice = sorted(found.keys() & tensors.keys())
         if twice:
             raise WeightFileRefused(f"{file}: tensor {twice[0]!r} is in {where[twice[0]]} too")
-        tensors |= arrays
-        where |= dict.fromkeys(arrays, file.name)
+        tensors |= found
+        where |= dict.fromkeys(found, file.name)
         extras |= metadata
     if len(files) > 1 and where != (places := storage.read_json(path)["weight_map"]):
         wrong = sorted(name for name in where.keys() | places.keys() if where.get(name) != places.get(name))
@@ -161,7 +152,7 @@ def _safetensors(path: Path, files: list[Path]) -> WeightFile:
         )
     if not tensors:
         raise WeightFileRefused(f"{path}: it holds no tensor")
-    section = {name: StoredTensor(name, array) for name, array in tensors.items()}
+    section = {name: StoredTensor(name, tensor.shape, tensor.dtype, tensor.read) for name, tensor in tensors.items()}
     return WeightFile(path, "safetensors", {"": section}, extras, tuple(files))
 
 
@@ -209,7 +200,7 @@ class _Sorter:
         section = self.sections.setdefault(_dotted(path[:-1]), {})
         if path[-1] in section:
             raise WeightFileRefused(f"{self._file}: two tensors are called {_dotted(path)[:100]}")
-        section[path[-1]] = StoredTensor(path[-1], array)
+        section[path[-1]] = StoredTensor(path[-1], array.shape, array.dtype, lambda: array)
 
 
 def _is_list(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
