@@ -15,12 +15,11 @@ from surgmotion_jax.optim.rates import step as optimizer_step
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.objective import Prepared, RawBatch, loss_and_metrics, prepare
+from surgmotion_jax.pretrain.objective import Metrics, Prepared, RawBatch, loss_and_metrics, prepare
 from surgmotion_jax.pretrain.optimizer import ema, make_optimizer
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, on_device, shardings_of
 
-Metrics = dict[str, jax.Array]
 Summed = tuple[Params, Metrics]  # gradients and metrics
 
 
