@@ -15,7 +15,7 @@ from surgmotion_jax.checkpoints.manifest import installed_versions
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.encoder.frozen import load_encoder
 from surgmotion_jax.evaluate.folds import evaluate_protocol
-from surgmotion_jax.evaluate.results import RUN_FILE, Results
+from surgmotion_jax.evaluate.results import RUN_FILE, Results, read_results
 from surgmotion_jax.evaluate.run import Say
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.pages.evaluation import write_page
@@ -86,10 +86,10 @@ def evaluate_source(
     """Evaluates features of a source that is open. Holds the workdir meanwhile, and writes its page and `run.json`."""
     started = time.time()
     with workdir_lock(workdir):
-        results = evaluate_protocol(config, source, os.fspath(root), workdir, probe=probe, say=say)
+        evaluate_protocol(config, source, os.fspath(root), workdir, probe=probe, say=say)
         write_run(workdir, command, os.fspath(root), started)
         write_page(workdir)
-    return results
+        return read_results(workdir)  # as a repeated evaluation returns them
 
 
 def describe(config: EvaluateConfig, source: Source) -> str:
