@@ -7,10 +7,11 @@ source launch/environment.sh
 
 usage() {
   cat <<'TEXT'
-usage: bash launch/test.sh [--all] [--oracle] [PYTEST ARGUMENTS]
+usage: bash launch/test.sh [--quick | --all] [--oracle] [PYTEST ARGUMENTS]
 
 Makes or reuses .venv, then runs ruff (check and format), mypy and pytest. Needs Python 3.11 or newer.
 
+  --quick    only tests that train nothing and start no process (tests/tiers.py lists the others)
   --all      also the tests marked slow (minutes each)
   --oracle   also the tests marked oracle, which compare with PyTorch and transformers; installs both first
   others     go to pytest, e.g. tests/models -k rope; your own -m replaces the choice of markers
@@ -19,10 +20,11 @@ What is left out is printed at the end, skipped tests with their reasons by pyte
 TEXT
 }
 
-all=no oracle=no own_marker=no passed=()
+all=no oracle=no quick=no own_marker=no passed=() left_out=()
 for argument in "$@"; do
   case $argument in
     -h | --help) usage; exit ;;
+    --quick) quick=yes ;;
     --all) all=yes ;;
     --oracle) oracle=yes ;;
     -m*) own_marker=yes passed+=("$argument") ;;
@@ -33,9 +35,9 @@ done
 install test
 if [[ $oracle == yes ]]; then install test,torch --constraint launch/oracle-constraints.txt; fi
 
-left_out=()
-if [[ $own_marker == no && $all == no ]]; then left_out+=("slow --all"); fi
-if [[ $own_marker == no && $oracle == no ]]; then left_out+=("oracle --oracle"); fi
+if [[ $own_marker$all == nono ]]; then left_out+=("slow --all"); fi
+if [[ $own_marker$oracle == nono ]]; then left_out+=("oracle --oracle"); fi
+if [[ $own_marker$quick == noyes ]]; then left_out+=("heavy"); fi
 expression=''
 for entry in ${left_out[@]+"${left_out[@]}"}; do expression+="${expression:+ and }not ${entry% *}"; done
 
@@ -50,15 +52,14 @@ step "ruff format" $python -m ruff format --check .
 step "mypy" $python -m mypy
 # Most programs here run once or twice: without slow tests, which may time them, optimising machine code does not pay.
 if [[ $own_marker == no && $all == no ]]; then export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"; fi
-# Whole files go to each process, so that their fixtures are made once; in their own order, because sorted by number of
-# tests the files with few long ones come last, when nothing is left for the other process.
+# Whole files go to each process, so that their fixtures are made once; in their own order, so that long files go first.
 step "pytest" $python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
 
 echo "== left out"
 if ((${#passed[@]})); then echo "whatever your pytest arguments leave out (${passed[*]})"; fi
 for entry in ${left_out[@]+"${left_out[@]}"}; do
   count=$($python -m pytest --collect-only -m "${entry% *}" | grep -c '::' || true)
-  echo "tests marked ${entry% *}: $count (bash launch/test.sh ${entry#* } runs them)"
+  echo "tests marked ${entry% *}: $count (bash launch/test.sh ${entry#heavy} runs them)"
 done
 if ((${#passed[@]} + ${#left_out[@]} == 0)); then echo "nothing"; fi
 

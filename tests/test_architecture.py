@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import HEAVY
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "surgmotion_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -265,3 +267,7 @@ def test_every_folder_of_the_package_is_installed():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     folders = {".".join(m.parent.relative_to(ROOT).parts) for m in MODULES}
     assert folders == {name for name in listed if not name.startswith("surgmotion_jax.configs")}
+
+
+def test_the_heavy_files_of_the_tiers_exist():
+    assert not [name for name in HEAVY if not (ROOT / "tests" / name).exists()]

@@ -15,6 +15,7 @@ import pytest
 from tests.commands.runs import environment, finish, losses, start, state
 
 
+@pytest.mark.slow
 def test_resume_on_another_mesh_and_device_count(run, command, tmp_path):
     """From 8 x 1 x 1 over eight devices to 1 x 2 x 1 over two."""
     whole = tmp_path / "whole"
@@ -26,6 +27,7 @@ def test_resume_on_another_mesh_and_device_count(run, command, tmp_path):
     np.testing.assert_allclose([got[s] for s in want], list(want.values()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(command, tmp_path):
     counter = textwrap.dedent("""
         import sys, jax
@@ -76,6 +78,7 @@ def test_interruption_saves_and_repeating_resumes(command, tmp_path, number, cod
     assert f"from step {int(stopped)}" in more or "resumed" in more
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(command, tmp_path, free_port):
     def launch(name, devices, *more):
         arguments = command(
