@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_config_is_locked_and_fits_a_mesh_without_allocating(name):
     config = build(name)
     devices = jax.devices()[:1] if name == "pretrain/tiny" else jax.devices()  # tiny is for one device
     layout = MeshLayout(make_mesh(config.parallel, devices))
+    gc.collect()  # what earlier tests left behind must not vanish meanwhile
     before = len(jax.live_arrays())
     programs, state = check(config, layout)
     assert len(jax.live_arrays()) == before

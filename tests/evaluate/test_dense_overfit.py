@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.evaluate.config import Grid
-from surgmotion_jax.evaluate.heads.networks import make_head, targets
+from surgmotion_jax.evaluate.heads import targets
+from surgmotion_jax.evaluate.heads.networks import make_head
 from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
 from surgmotion_jax.evaluate.metrics.depth import depth_sums, per_image
 from surgmotion_jax.evaluate.metrics.overlap import dice_and_iou

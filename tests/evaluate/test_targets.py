@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from surgmotion_jax.evaluate.heads.networks import targets
+from surgmotion_jax.evaluate.heads import targets
 from surgmotion_jax.evaluate.heads.targets import class_weights, weighted_mean
 from surgmotion_jax.evaluate.metrics.triplets import to_component
 

@@ -22,6 +22,7 @@ def wide_model(depth: int) -> ModelConfig:
         depth=depth,
         predictor=PredictorSettings(width=1024, depth=1, heads=8, mask_tokens=1),
         positions="sincos",
+        attention="xla",
         remat="none",
         dtype="float32",
     )

@@ -125,6 +125,9 @@ def test_auto_attention(platform, dtype, chosen):
     assert resolve_attention(named, platform) is named
 
 
-def test_auto_attention_is_not_guessed_inside_the_model(params, video):
+def test_auto_attention_in_the_model_is_what_suits_the_platform_of_its_layout(params, video):
+    auto, named = (jax.jit(loss_of("none", attention)).lower(params, video).as_text() for attention in ("auto", "xla"))
+    assert auto == named
+    q = jnp.zeros((1, 2, 1, 8))
     with pytest.raises(ValueError, match="'auto' must be resolved for a platform first"):
-        loss_of("none", "auto")(params, video)
+        attend(q, q, q, implementation="auto", layout=SINGLE_DEVICE)

@@ -178,7 +178,7 @@ def test_the_vocabulary_uses_everything():
 def test_unknown_layouts_odd_sizes_and_too_few_cases_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"unknown layout 'colec80'.*Did you mean 'cholec80'"):
         get_layout("colec80")
-    with pytest.raises(ValueError, match=r"set.width is 63; it must be even"):
+    with pytest.raises(ValueError, match=r"width is 63 pixels; it must be even"):
         SetConfig("cholec80", width=63)
     for name, least in (("surgicalactions160", 16), ("avos", 3), ("polypdiag", 6), ("pretrain", 1)):
         with pytest.raises(ValueError, match=f"--cases is {least - 1};"):

@@ -1,0 +1,187 @@
+"""Every command of README and docs: it is one that exists, its config builds, and it runs at a small size."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from surgmotion_jax import config as door
+from surgmotion_jax import registry
+from surgmotion_jax.__main__ import main
+from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.runs.configuration import with_data
+from tests.checkpoints import foreign_weights
+from tests.commands.conftest import write_video
+from tests.commands.test_convert import facebook_file, torch_file, transformers_folder
+from tests.docs.pages import PAGES, PROGRAMS, ROOT, Command, all_commands, blocks
+
+COMMANDS = all_commands()
+OURS = [command for command in COMMANDS if command.words[0] == "surgmotion"]
+SECTIONS = {"pretrain": PretrainConfig, "ablate": PretrainConfig, "bench": PretrainConfig, "evaluate": EvaluateConfig}
+
+# The same run in seconds: appended to every command that trains an encoder.
+SMALL_RUN = (
+    "--config.model.variant=vit_nano",
+    "--config.model.depth=1",
+    "--config.model.dtype=float32",
+    "--config.model.remat=none",
+    "--config.model.predictor.width=48",
+    "--config.model.predictor.depth=1",
+    "--config.model.predictor.heads=2",
+    "--config.steps=2",
+    "--config.data.frames=4",
+    "--config.data.canvas=(40,40)",
+    "--config.data.fps=12.5",
+    "--config.augment.crop=32",
+    "--config.mask.ratios=(0.5,)",
+    "--config.optim.batch=8",
+    "--config.optim.warmup_steps=1",
+    "--config.heldout.every=2",
+    "--config.heldout.clips=8",
+    "--config.heldout.batch=8",
+    "--config.checkpoint.every=2",
+    "--config.run.tensorboard=off",
+)
+SMALL_EVALUATION = (
+    "--config.sweep.epochs=1",
+    "--config.data.frames=4",
+    "--config.data.size=32",
+    "--config.data.train_windows=8",
+    "--config.report.draws=50",
+)
+# What the weights of the releases are in the tests: three blocks of width 48.
+RELEASED = ("--config.model.width=48", "--config.model.depth=3", "--config.model.heads=3", "--config.model.mlp=192")
+RELEASED_PREDICTOR = (
+    "--config.model.patch=8",
+    "--config.model.predictor.width=32",
+    "--config.model.predictor.depth=2",
+    "--config.model.predictor.heads=2",
+)
+
+
+def test_the_pages_hold_commands_of_every_kind():
+    assert len(OURS) > 30
+    assert {command.words[0] for command in COMMANDS} <= set(PROGRAMS)
+    shown = {registry.resolve(command.words[1:])[0] for command in OURS}
+    assert set(registry.COMMANDS) - shown == set(), "a command that no page shows"
+
+
+def of_config(command: Command) -> tuple[str, list[str]] | None:
+    """The name of a command and its config flags, or None where it takes no config."""
+    name, rest = registry.resolve(command.words[1:])
+    flags = [word for word in rest if re.match(r"--config[=.]", word)]
+    return (name, flags) if flags and flags[0].startswith("--config=") else None
+
+
+@pytest.mark.parametrize("command", [c for c in OURS if of_config(c)], ids=str)
+def test_the_config_of_a_shown_command_builds(command):
+    name, flags = of_config(command)
+    config, rest = door.parse_flags(flags)
+    assert not rest
+    section = SECTIONS.get(name, PretrainConfig)
+    filled = with_data(config, "VIDEOS") if section is PretrainConfig else config
+    assert isinstance(door.build(section, filled), section)
+
+
+def test_extras_that_are_named_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {name for page in PAGES for name in re.findall(r"'\.\[([\w,]+)\]'", page.read_text())}
+    assert {part for names in named for part in names.split(",")} <= set(extras)
+    line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install -e"))
+    assert set(re.findall(r"\w+", line.partition("extras:")[2])) <= set(extras)
+
+
+def test_scripts_and_test_programs_that_are_named_exist():
+    for command in COMMANDS:
+        if command.words[0] == "bash":
+            assert (ROOT / command.words[1]).exists(), command
+        if command.words[:2] == ("python", "-m") and command.words[2].startswith("tests."):
+            assert (ROOT / command.words[2].replace(".", "/")).with_suffix(".py").exists(), command
+
+
+# ---- running them ----
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder in which everything that the pages name can be found or made."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "VIDEOS").mkdir()
+    for seed in range(2):
+        write_video(folder / "VIDEOS" / f"case{seed}.mp4", seed)
+    facebook_file(folder / "vitl.pt")
+    encoder = foreign_weights.prefixed("module.backbone.", foreign_weights.facebook_encoder(seed=3))
+    torch_file(folder / "SurgMotion-vitl.pt", target_encoder=encoder)
+    (folder / "hub").mkdir()
+    transformers_folder(folder / "hub" / "vjepa2-vitl-fpc64-256")
+    return folder
+
+
+def replaced(words: list[str], changes: dict[str, str]) -> list[str]:
+    """Flags with the values of `changes`; those that are not there are appended."""
+    given = {word.partition("=")[0] for word in words}
+    kept = [f"{name}={changes[name]}" if (name := word.partition("=")[0]) in changes else word for word in words]
+    return kept + [f"{name}={value}" for name, value in changes.items() if name not in given]
+
+
+def with_flags(words: list[str], flags: tuple[str, ...]) -> list[str]:
+    """`flags`, without those that the words set themselves."""
+    given = {word.partition("=")[0] for word in words}
+    return [*words, *(flag for flag in flags if flag.partition("=")[0] not in given)]
+
+
+def small_pretraining(line: list[str]) -> list[str]:
+    started = any(word.startswith("--config.init.checkpoint=") for word in line)
+    return with_flags(with_flags(line, (*RELEASED, *RELEASED_PREDICTOR)) if started else line, SMALL_RUN)
+
+
+def small_conversion(line: list[str]) -> list[str]:
+    foreign = not any(word.startswith("runs/") for word in line)
+    return [*line, "--heads=3", "--predictor-heads=2"] if foreign else line
+
+
+SHRUNK = {
+    "pretrain": small_pretraining,
+    "ablate": lambda line: with_flags(line, (*SMALL_RUN, "--rows=plain,all")),
+    "bench": lambda line: with_flags(replaced(line, {"--steps": "2"}), SMALL_RUN),
+    "simulate": lambda line: replaced(line, {"--cases": "6", "--minutes": "0.1", "--size": "48", "--workers": "1"}),
+    "evaluate": lambda line: with_flags(line, SMALL_EVALUATION),
+    "convert": small_conversion,
+    "extract": lambda line: replaced(line, {"--frames": "4", "--size": "32"}),
+    "export": lambda line: replaced(line, {"--frames": "4", "--size": "32"}),
+}
+
+
+def small(words: tuple[str, ...]) -> list[str]:
+    """The arguments of `surgmotion` for the same command at a small size."""
+    name, rest = registry.resolve(words[1:])
+    shrink = SHRUNK.get(name, lambda line: line)
+    return shrink([*name.split(), *rest])
+
+
+@pytest.mark.slow
+def test_every_command_of_the_pages_runs_at_a_small_size(world, monkeypatch, capsys):
+    monkeypatch.chdir(world)
+    failed, ran = {}, 0
+    for command in OURS:
+        if "plan" in command.words:  # compiles for TPUs for minutes: tests/commands/test_plan.py runs it
+            continue
+        code = main(small(command.words))
+        ran += 1
+        if code:
+            failed[str(command)] = (code, capsys.readouterr().err[-500:])
+    assert not failed
+    assert ran > 30
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(world, monkeypatch):
+    monkeypatch.chdir(world)
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(block, {"video": np.zeros((1, 4, 32, 32, 3), np.uint8)})
+    assert Path("runs/mine").is_dir()
