@@ -101,7 +101,7 @@ def _iterate(dataset: ClipDataset, positions: _Positions, rows: int, split: Spli
         options = grain.multiprocessing.MultiprocessingOptions(
             num_workers=config.workers, per_worker_buffer_size=config.prefetch
         )
-        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_die_with_parent)
+        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
     source = iter(pipeline)
     try:
         for fields in source:
@@ -124,9 +124,15 @@ def _stack(drawn: Sequence[tuple[int, Sample, tuple[Fault, ...]]]) -> dict[str, 
     }
 
 
-def _die_with_parent(worker: int, workers: int) -> None:
-    """Asks Linux to kill this worker when its parent dies, however it dies. Elsewhere nothing is done."""
+def _start_worker(worker: int, workers: int) -> None:
+    """Leaves Ctrl-C, which a terminal sends to every process of a command, to the trainer, which closes its workers."""
     del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+
+
+def _die_with_parent() -> None:
+    """Asks Linux to kill this worker when its parent dies, however it dies. Elsewhere nothing is done."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

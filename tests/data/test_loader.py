@@ -155,6 +155,42 @@ def test_no_worker_survives_kill_9(three_videos, tmp_path):
     assert [pid for pid in workers if _alive(pid)] == []
 
 
+_INTERRUPTED = """
+import signal, sys
+from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig, batches
+
+def main():
+    signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
+    config = DataConfig(sources={"d": SourceConfig(sys.argv[1])}, frames=2, canvas=(32, 32), workers=2, prefetch=1)
+    source = batches(ClipDataset(config, 0), global_batch=2, rows=(0, 2), start_step=0, stop_step=10**6)
+    next(source)
+    print("started", flush=True)
+    sys.stdin.readline()
+    print(sum(len(next(source).index_B) for _ in range(8)), flush=True)
+    source.close()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_ctrl_c_leaves_the_workers_to_the_trainer(three_videos, tmp_path):
+    """A terminal sends it to all processes of a command; the trainer finishes its step and saves."""
+    script = tmp_path / "trainer.py"
+    script.write_text(_INTERRUPTED)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, str(script), str(three_videos)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, start_new_session=True) as trainer:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == "started\n"
+        os.killpg(trainer.pid, signal.SIGINT)
+        assert trainer.stdout.readline() == "told\n"
+        said, _ = trainer.communicate("go on\n", timeout=60)
+    assert said == "16\n"
+    assert trainer.returncode == 0
+
+
 def _alive(pid: int) -> bool:
     """Whether a process runs; one that ended and waits to be reaped does not."""
     try:
