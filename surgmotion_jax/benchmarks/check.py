@@ -17,6 +17,7 @@ from surgmotion_jax.benchmarks.same_video import shared_content
 from surgmotion_jax.benchmarks.splits import overlaps
 from surgmotion_jax.benchmarks.tfds_contents import read_contents
 from surgmotion_jax.benchmarks.windows import ClipReader
+from surgmotion_jax.data.findings import findings, image_findings
 from surgmotion_jax.data.tfds_source import is_tfds
 
 UNLABELLED_S = 2.0
@@ -80,7 +81,7 @@ def check(benchmark: Benchmark, root: Path, protocol: str | None = None, decode:
             ]
             problems += found
             opened += [] if found else [case]
-            notes += [] if found else _unlabelled(reader, benchmark, case)
+            notes += [] if found else [*_unlabelled(reader, benchmark, case), *_findings(reader, case)]
         problems += seen.problems(split)
         notes += seen.notes(split)
         counts.append(_count(benchmark, contents, reader, split, cases, opened, seen.shares))
@@ -142,6 +143,12 @@ def _frame_problems(reader: ClipReader, case: Case, seen: PixelsSeen | None) -> 
                 seen.add(sample)
     except ValueError as error:
         yield str(error)
+
+
+def _findings(reader: ClipReader, case: Case) -> list[str]:
+    """What is done about frames that are not stored as they look."""
+    info = reader.info(case)
+    return [f"{finding.path}: {finding.reason}" for finding in (*findings(info), *image_findings(info))]
 
 
 def _unlabelled(reader: ClipReader, benchmark: Benchmark, case: Case) -> list[str]:

@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 from surgmotion_jax.benchmarks.errors import BenchmarkError
-from surgmotion_jax.data.images import IMAGE_ERRORS
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo
+from surgmotion_jax.data.still import IMAGE_ERRORS
 from surgmotion_jax.data.tfds_source import is_tfds, stored_file
 
 DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")

@@ -10,8 +10,6 @@ from surgmotion_jax.benchmarks.benchmark import ImageFrames, VideoFrames
 from surgmotion_jax.benchmarks.errors import BenchmarkError
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, natural_key
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
-
 
 def folder(path: Path, layout: str) -> Path:
     """`path`, which must be a folder. Raises BenchmarkError telling the whole layout otherwise."""

@@ -14,8 +14,8 @@ from PIL import Image
 
 from surgmotion_jax.benchmarks.depth_files import read_file
 from surgmotion_jax.benchmarks.errors import BenchmarkError
-from surgmotion_jax.data.images import IMAGE_ERRORS
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo
+from surgmotion_jax.data.still import IMAGE_ERRORS
 
 RIM = 2
 """Blurred pixels between object and background lie within this many pixels of either; further in is a third class."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents
 from surgmotion_jax.benchmarks.clips import clip_case
 from surgmotion_jax.benchmarks.errors import BenchmarkError
-from surgmotion_jax.benchmarks.frames import VIDEO_SUFFIXES, subfolders, video_file
+from surgmotion_jax.benchmarks.frames import subfolders, video_file
 from surgmotion_jax.benchmarks.splits import draw_order, hold_out_cases
 from surgmotion_jax.data.images import natural_key
+from surgmotion_jax.data.sources import VIDEO_SUFFIXES
 
 CLASS_COUNT = 16
 FOLDS = 4

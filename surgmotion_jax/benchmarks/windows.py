@@ -22,6 +22,7 @@ from surgmotion_jax.benchmarks.errors import BenchmarkError
 from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, Size, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.sample import Sample
+from surgmotion_jax.data.still import IMAGE_ERRORS, displayed_size
 
 EPSILON_S = 1e-6
 """Two times closer than this are one: times come from text and from divisions."""
@@ -114,11 +115,10 @@ class ClipReader:
         if case.id not in self._infos:
             frames = case.frames
             try:
-                found = (
-                    image_info(frames, self.limits)
-                    if isinstance(frames, ImageFrames)
-                    else probe(str(frames.path), self.limits)
-                )
+                if isinstance(frames, ImageFrames):
+                    found = image_info(frames, self.limits)
+                else:
+                    found = probe(str(frames.path), self.limits).within(frames.start_s, frames.end_s)
             except UnreadableVideo as error:
                 raise _unreadable(error) from None
             self._infos[case.id] = found
@@ -179,12 +179,14 @@ def image_info(frames: ImageFrames, limits: Limits = DEFAULT_LIMITS) -> VideoInf
     first = frames.paths[0]
     try:
         with Image.open(first) as image:
-            width, height = image.size
+            limits.check_pixels(str(first), *image.size)
+            width, height = displayed_size(image)
     except FileNotFoundError:
         raise BenchmarkError(first, "no such file", "a frame", "extract it again") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnreadableVideo as error:
+        raise _unreadable(error) from None
+    except IMAGE_ERRORS as error:
         raise BenchmarkError(first, f"no picture ({error})", "a frame", "extract it again") from None
-    limits.check_pixels(str(first), width, height)
     base = 1 / Fraction(frames.fps).limit_denominator(1_000_000)
     names = tuple(_name_in(path, first.parent) for path in frames.paths)
     return VideoInfo(str(first.parent), len(names) / frames.fps, frames.fps, width, height, base, 0, names)

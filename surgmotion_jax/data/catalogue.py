@@ -1,18 +1,21 @@
 """Opens every video once, leaves out what cannot be used, and divides the rest into train and held-out time."""
 
+import dataclasses
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from surgmotion_jax.data.config import DataConfig
+from surgmotion_jax.data.copies import originals
 from surgmotion_jax.data.decode import probe
+from surgmotion_jax.data.findings import Finding, findings
 from surgmotion_jax.data.generator import keyed_generator
 from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.sample import Fault
-from surgmotion_jax.data.sources import VideoFile, expand
+from surgmotion_jax.data.sources import VideoFile, expand, passed_over
 
 Stretch = tuple[float, float]
 """Seconds of a video, from and to, that clips may be taken from."""
@@ -39,6 +42,9 @@ class Catalogue:
     videos: tuple[Video, ...]  # grouped by dataset, in the order of the sources
     faults: tuple[Fault, ...]  # files that cannot be read
     short: tuple[Fault, ...]  # videos left out because they are shorter than a clip (`short="skip"`)
+    copies: tuple[Fault, ...]  # files left out because their content is listed under another name
+    passed_over: tuple[Fault, ...]  # files in the folders searched that are neither videos nor frames
+    findings: tuple[Finding, ...]  # what is done about readable files that are not stored as they look
     listed: int  # files that the sources name
 
 
@@ -54,25 +60,62 @@ def scan(config: DataConfig, seed: int) -> Catalogue:
         BudgetExceeded: more files are unreadable than `config.bad_budget` allows.
         ValueError: a source with no usable video, a file in two datasets, or nothing left to hold out.
     """
-    files = [file for name, source in config.sources.items() for file in expand(name, source)]
-    _check_datasets_disjoint(files)
+    named = [file for name, source in config.sources.items() for file in expand(name, source)]
+    _check_datasets_disjoint(named)
+    files, copies = _without_copies(named)
     with ThreadPoolExecutor(config.threads, thread_name_prefix="probe") as pool:
         found = list(pool.map(lambda file: _open(file, limits_of(config)), files))
     faults = tuple(result for result in found if isinstance(result, Fault))
-    check_budget(config, faults, len(files))
+    check_budget(config, faults, len(named))
+    infos = {result.path: result for result in found if isinstance(result, VideoInfo)}
     short: list[Fault] = []
     opened: list[tuple[VideoFile, VideoInfo]] = []
-    for file, result in zip(files, found, strict=True):
-        if isinstance(result, Fault):
-            continue
-        usable_s = min(file.end_s, result.duration_s) - file.start_s
+    pieces = [piece for whole in files if whole.path in infos for piece in _takes(whole, infos[whole.path])]
+    for file, info in pieces:
+        usable_s = min(file.end_s, info.duration_s) - file.start_s
         if config.short == "skip" and usable_s <= config.span_s:
             reason = f"{usable_s:.2f} s, shorter than a clip of {config.span_s:.2f} s"
             short.append(Fault(file.dataset, file.path, reason))
         else:
-            opened.append((file, result))
+            opened.append((file, info))
     _check_none_empty(config, opened, (*faults, *short))
-    return Catalogue(_split(config, seed, opened), faults, tuple(short), len(files))
+    return Catalogue(
+        _split(config, seed, opened),
+        faults,
+        tuple(short),
+        copies,
+        tuple(fault for name, source in config.sources.items() for fault in passed_over(name, source)),
+        tuple(finding for info in infos.values() for finding in findings(info)),
+        len(named),
+    )
+
+
+def _takes(file: VideoFile, info: VideoInfo) -> Iterator[tuple[VideoFile, VideoInfo]]:
+    """A file cut at the borders of its takes, which no clip straddles."""
+    for start_s, end_s in info.borders_s:
+        start, end = max(file.start_s, start_s), min(file.end_s, end_s)
+        if start < end:
+            piece = file if len(info.borders_s) == 1 else dataclasses.replace(file, start_s=start, end_s=end)
+            yield piece, info.within(start, end)
+
+
+def _without_copies(files: Sequence[VideoFile]) -> tuple[list[VideoFile], tuple[Fault, ...]]:
+    """The files without those whose content is listed before under another name, and these.
+
+    Raises ValueError where the two are in different datasets.
+    """
+    original = originals([file.path for file in files])
+    dataset = {file.path: file.dataset for file in reversed(files)}
+    kept, left_out = [], dict[str, Fault]()
+    for file in files:
+        first = original.get(file.path, file.path)
+        if first == file.path:
+            kept.append(file)
+        elif dataset[first] != file.dataset:
+            raise ValueError(_two_datasets(file.path, dataset[first], file.dataset))
+        else:
+            left_out[file.path] = Fault(file.dataset, file.path, f"the same video as {first}, which is listed already")
+    return kept, tuple(left_out.values())
 
 
 def check_budget(config: DataConfig, faults: Sequence[Fault], listed: int) -> None:
@@ -103,10 +146,14 @@ def _check_datasets_disjoint(files: Sequence[VideoFile]) -> None:
     for file in files:
         first = owner.setdefault(os.path.realpath(file.path), file.dataset)
         if first != file.dataset:
-            raise ValueError(
-                f"{file.path} is in the datasets {first!r} and {file.dataset!r}; it could be trained on in one"
-                " and held out in the other, so list it once"
-            )
+            raise ValueError(_two_datasets(file.path, first, file.dataset))
+
+
+def _two_datasets(path: str, first: str, second: str) -> str:
+    return (
+        f"{path} is in the datasets {first!r} and {second!r}; it could be trained on in one and held out in the other,"
+        " so list it once"
+    )
 
 
 def _check_none_empty(config: DataConfig, opened: Sequence[tuple[VideoFile, VideoInfo]], lost: Sequence[Fault]) -> None:

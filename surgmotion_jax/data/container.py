@@ -26,10 +26,10 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Passage:
-    """The part of a file to decode, by bytes, and the picture size, (columns, rows), that it must keep."""
+    """The part of a file to decode, and the picture size, (columns, rows), that it must keep."""
 
     size: tuple[int, int]
-    begin: int = 0  # byte at which the keyframe of its first frame begins; 0 for the start of the file
+    first: int | None = None  # tick of the keyframe that it begins with, where others may be decoded before it
     end: int | None = None  # byte at which the part after it begins; None for the end of the file
 
 
@@ -76,7 +76,7 @@ def _video_stream(path: str, container: InputContainer, limits: Limits, strict: 
     context.copy_opaque = True
     # A second cap inside the decoder, for frames that grow on the way. It counts padded rows, hence the slack.
     options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
-    context.options = options | ({"err_detect": "aggressive+explode"} if strict else {})
+    context.options = options | ({"err_detect": "aggressive"} if strict else {})
     return stream
 
 
@@ -91,22 +91,28 @@ def stamped_frames(
     """Decoded frames with their ticks, strictly ascending; a frame stamped out of order is left out.
 
     Frames keep the size of the passage. A frame without a stamp follows the one before it by the average step; without
-    any to follow, it ends here.
+    any to follow, it ends here. In the place of a frame that could not be decoded stands the next, as damaged.
     """
     # AVI stores no display times, and those made up for it are out of order where frames are reordered.
     by_dts = container.format.name == "avi"
     step = max(1, round(1 / (stream.average_rate * time_base(stream)))) if stream.average_rate else 1
     last: int | None = None
-    for frame, sound in _decoded(container, stream, passage.end):
+    lost: list[int] = []
+    for frame, whole in _decoded(container, stream, passage.end, lost):
         stamp = frame.dts if by_dts or frame.pts is None else frame.pts
         if stamp is None and last is None:
             return
         tick = stamp if stamp is not None else (last or 0) + step
+        if last is None and passage.first is not None and tick != passage.first:
+            continue
         # Against the size it started with: the stream's own follows every change.
         if (frame.width, frame.height) != passage.size:
             limits.check_pixels(path, frame.width, frame.height)
             raise UnreadableVideo(path, f"frame size changes to {frame.width} x {frame.height} on the way")
+        # Reordered frames of an AVI are counted, not stamped: behind a lost one all come too early.
+        sound = whole and not (lost and by_dts and stream.codec_context.has_b_frames)
         if last is None or tick > last:
+            yield from (Shown(gone, frame, False) for gone in sorted(lost) if (last or 0) < gone < tick)
             last = tick
             yield Shown(tick, frame, sound)
 
@@ -120,8 +126,13 @@ def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:
             yield shown
 
 
-def _decoded(container: InputContainer, stream: VideoStream, end: int | None) -> Iterator[tuple[VideoFrame, bool]]:
-    """Frames in the order of display, each with whether it is sound, up to the packet at byte `end`."""
+def _decoded(
+    container: InputContainer, stream: VideoStream, end: int | None, lost: list[int]
+) -> Iterator[tuple[VideoFrame, bool]]:
+    """Frames in the order of display, each with whether it is sound, up to the packet at byte `end`.
+
+    Stamps of packets that cannot be decoded are added to `lost`.
+    """
     ledger = DamageLedger()
     for packet in container.demux(stream):
         over = end is not None and packet.pos is not None and packet.pos >= end
@@ -133,6 +144,8 @@ def _decoded(container: InputContainer, stream: VideoStream, end: int | None) ->
             frames = packet.decode()
         except av.InvalidDataError:
             ledger.fail(sent)
+            stamp = packet.dts if packet.pts is None else packet.pts
+            lost += [] if stamp is None else [stamp]
             continue
         for frame in frames:
             yield from _received(ledger, frame)

@@ -33,24 +33,24 @@ class Cursor:
         if seek and "matroska" in self._container.format.name:
             # Matroska reads its table of keyframes on the first seek.
             self._container.seek(info.origin, stream=self._stream)
-            self._restart(self._begin)
-
-    @property
-    def _begin(self) -> int:
-        return self._take.keyframes[0][1] if self._take else 0
+            self._restart()
 
     def _open(self) -> None:
         """Opens the file at the beginning of the take."""
         self._container, self._stream = open_video(self._info.path, self._limits, self._look.strict)
-        if self._begin:
-            self._container.seek(self._begin, unsupported_byte_offset=True)
-        self._restart(self._begin)
+        if self._take:
+            self._container.seek(self._take.keyframes[0][1], unsupported_byte_offset=True)
+        self._restart()
 
-    def _restart(self, begin: int, jumped: bool = False) -> None:
-        """Forgets all frames; the container has been sent to a keyframe, of the take's beginning unless `jumped`."""
-        passage = Passage((self._look.columns, self._look.rows), begin, self._take.end if self._take else None)
+    def _restart(self, jumped: bool = False, first: int | None = None) -> None:
+        """Forgets all frames. The container has been sent to the beginning or, `jumped`, to another keyframe.
+
+        Of a take the keyframe is known, and `first` is its tick.
+        """
+        first, end = (first or self._info.origin, self._take.end) if self._take else (None, None)
+        passage = Passage((self._look.columns, self._look.rows), first, end)
         frames = stamped_frames(self._info.path, self._container, self._stream, self._limits, passage)
-        if jumped or begin:
+        if jumped:
             frames = from_keyframe(frames)
         if self._whole:
             frames = deinterlaced(frames, self._look, self._info.time_base, first=not jumped)
@@ -117,10 +117,13 @@ class Cursor:
         """Moves to a keyframe displayed no later than `tick`; failing that, back to the start of the take."""
         back = 0
         while tick - back > self._info.origin:
-            begin = self._seek_to(tick - back)
-            if begin is None:
+            if self._take and self._keyframe_before(tick - back)[0] == self._info.origin:
                 break
-            self._restart(begin, jumped=True)
+            try:
+                first = self._seek_to(tick - back)
+            except av.FFmpegError:
+                break
+            self._restart(jumped=True, first=first)
             self._advance()
             if self._pending is not None and self._pending.tick <= tick:
                 return
@@ -129,16 +132,10 @@ class Cursor:
         self._open()
 
     def _seek_to(self, tick: int) -> int | None:
-        """Sends the container to a keyframe before `tick`; the byte that was asked for, None where that fails."""
-        position = 0
-        try:
-            if self._take:
-                first, position = self._keyframe_before(tick)
-                if first == self._info.origin:
-                    return None
-                self._container.seek(position, unsupported_byte_offset=True)
-            else:
-                self._container.seek(tick, stream=self._stream)
-        except av.FFmpegError:
+        """Sends the container to a keyframe before `tick`; the keyframe's own tick, where that is known."""
+        if not self._take:
+            self._container.seek(tick, stream=self._stream)
             return None
-        return position
+        first, position = self._keyframe_before(tick)
+        self._container.seek(position, unsupported_byte_offset=True)
+        return first

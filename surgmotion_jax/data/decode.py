@@ -103,7 +103,9 @@ def read_all(
     with reported(path):
         table = _read_whole_take(info, info.output_size(size), limits, max_frames, whole=_look(info).interlaced)
         # Read again where frames turn out to be interlaced on the way.
-        return table or _read_whole_take(info, info.output_size(size), limits, max_frames, whole=True)
+        table = table or _read_whole_take(info, info.output_size(size), limits, max_frames, whole=True)
+    assert table is not None
+    return table
 
 
 def _look(info: VideoInfo) -> Look:
@@ -161,9 +163,12 @@ def _read_whole_take(
     """Every frame of a take; None where one is interlaced and was not made `whole`."""
     ticks: list[int] = []
     frames: list[np.ndarray] = []
+    end = info.tick(info.duration_s)
     with closing(Cursor(info, limits, seek=False, whole=whole)) as cursor:
         to_rgb = Normaliser(info.path, _look(info), *shape)
         for shown in cursor.rest():
+            if shown.tick > end:
+                break
             if not shown.sound:
                 raise UnreadableVideo(info.path, f"frame {len(ticks)} is damaged, or follows a damaged one")
             if shown.frame.interlaced_frame and not whole:
@@ -175,5 +180,5 @@ def _read_whole_take(
         if not frames:
             raise UnreadableVideo(info.path, "no frame could be decoded")
         # What the reader of a clip would refuse must not be served from memory either.
-        cursor.check_end(info.tick(info.duration_s), shown)
+        cursor.check_end(end, shown)
     return FrameTable(info, np.array(ticks, np.int64), np.stack(frames))

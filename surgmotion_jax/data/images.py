@@ -16,17 +16,12 @@ from surgmotion_jax.data.media import (
     VideoInfo,
     check_times,
 )
+from surgmotion_jax.data.still import IMAGE_ERRORS, decoded_still, displayed_size, open_still
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
-# Pillow reports a broken file with whichever of these its format plugin happens to raise.
-IMAGE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+
+NUMBER = re.compile(r"\d+")
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -54,10 +49,12 @@ def probe_images(folder: str, limits: Limits, fps: float) -> VideoInfo:
     first = os.path.join(folder, names[0])
     try:
         with Image.open(first) as image:
-            width, height = image.size
+            limits.check_pixels(first, *image.size)
+            width, height = displayed_size(image)
+    except UnreadableVideo:
+        raise
     except IMAGE_ERRORS as error:
         raise UnreadableVideo(folder, f"image {names[0]} does not open: {error}") from error
-    limits.check_pixels(first, width, height)
     limits.check_duration(folder, len(names) / fps)
     base = 1 / Fraction(fps).limit_denominator(1_000_000)
     return VideoInfo(folder, len(names) / fps, fps, width, height, base, origin=0, images=names)
@@ -81,14 +78,6 @@ def read_all_images(info: VideoInfo, size: Size, limits: Limits) -> FrameTable:
 def _read_image(info: VideoInfo, row: int, size: Size, limits: Limits) -> np.ndarray:
     path = os.path.join(info.path, info.images[row])
     height, width = info.output_size(size)
-    try:
-        with Image.open(path) as image:
-            limits.check_pixels(path, *image.size)
-            if image.size != (info.width, info.height):
-                found, first = "{} x {}".format(*image.size), f"{info.width} x {info.height}"
-                raise UnreadableVideo(path, f"image of {found} pixels in a folder that starts with {first}")
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-    except UnreadableVideo:
-        raise
-    except IMAGE_ERRORS as error:
-        raise UnreadableVideo(path, f"image does not decode: {error}") from error
+    with decoded_still(path, "image does not decode"), Image.open(path) as image:
+        upright = open_still(path, image, limits, (info.width, info.height), "a folder that starts with")
+        return np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))

@@ -113,7 +113,7 @@ class VideoInfo:
 
         Raises UnreadableVideo where they reach over a border: a clip would show two scenes as one.
         """
-        first, last = self.take(start_s), self.take(max(start_s, min(end_s, self.duration_s) - _SLACK_S))
+        first, last = self.take(start_s), self.take(max(start_s, min(end_s, self.duration_s) - 2 * _SLACK_S))
         if not self.takes or (first == last and len(self.takes) == 1):
             return self
         if first != last:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
@@ -127,7 +128,8 @@ def _stream_says_interlaced(stream: VideoStream) -> bool:
 
 def _turn_of(path: str, frame: VideoFrame) -> Turn:
     """The turn that the display matrix asks for: (x, y) is shown at (a x + c y, b x + d y), up to a shift."""
-    stored = next((data for data in frame.side_data if data.type == SideData.DISPLAYMATRIX), None)
+    # PyAV's own annotation names one kind of side data out of many.
+    stored = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)
     if stored is None:
         return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(stored))

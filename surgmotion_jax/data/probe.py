@@ -18,6 +18,9 @@ from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.picture import look_of
 from surgmotion_jax.data.take import find_takes
 
+_LATE_S = 1.0
+"""The first frame of an AVI is on display for at most so long."""
+
 
 class _Beginning(NamedTuple):
     """The first two frames of a file, and what they tell."""
@@ -26,6 +29,7 @@ class _Beginning(NamedTuple):
     second: Shown
     look: Look
     fps: float
+    origin: int  # tick from which on the first frame is on display
 
 
 def probe_file(path: str, limits: Limits) -> VideoInfo:
@@ -37,9 +41,9 @@ def probe_file(path: str, limits: Limits) -> VideoInfo:
         if os.path.getsize(path) == 0:
             raise UnreadableVideo(path, "empty file")
         begun, base = _beginning(path, limits)
-        first, look = begun.first.tick, begun.look
+        first, look = begun.origin, begun.look
         takes = find_takes(path, look, limits)
-        duration_s = takes[-1].end_s if takes else float((_end_tick(path, first, limits) - first) * base)
+        duration_s = takes[-1].end_s if takes else float((_end_tick(path, begun, limits) - first) * base)
     limits.check_duration(path, duration_s)
     height, width = look.size
     limits.check_pixels(path, width, height)
@@ -74,10 +78,14 @@ def _first_frames(path: str, limits: Limits, strict: bool) -> tuple[_Beginning, 
         first, second = frames
         look = look_of(path, stream, first.frame, strict, any(shown.frame.interlaced_frame for shown in frames))
         fps = float(stream.average_rate or 1 / ((second.tick - first.tick) * base))
-    return _Beginning(first, second, look, fps), base
+        origin = first.tick
+        if container.format.name == "avi" and (second.tick - first.tick) * base > _LATE_S:
+            # A late start is stored as the first frame, then empty ones up to the second.
+            origin = second.tick - max(1, round(1 / (fps * float(base))))
+    return _Beginning(first, second, look, fps, origin), base
 
 
-def _end_tick(path: str, first: int, limits: Limits) -> int:
+def _end_tick(path: str, begun: _Beginning, limits: Limits) -> int:
     """Tick at which the last frame ends, found from the packets at the end of the file.
 
     Raises UnreadableVideo where the data of all streams end before the header says: a file cut short.
@@ -86,14 +94,14 @@ def _end_tick(path: str, first: int, limits: Limits) -> int:
     with container:
         by_dts = container.format.name == "avi"
         # AVI frames leave the decoder a few stamps late; the end is as late as the beginning.
-        late = first - _first_stamp(container, stream, first) if by_dts else 0
+        late = begun.first.tick - _first_stamp(container, stream, begun.first.tick) if by_dts else 0
         announced_s = container.duration / av.time_base if container.duration else None
         started_s = (container.start_time or 0) / av.time_base
         if announced_s is not None:
             # A file that cannot seek is read through instead.
             with suppress(av.FFmpegError):
                 container.seek(round((started_s + announced_s - 1) / time_base(stream)), stream=stream)
-        end, reached_s = first, 0.0
+        end, reached_s = begun.origin, 0.0
         for packet in container.demux():
             stamp = packet.dts if packet.pts is None or by_dts else packet.pts
             if stamp is None or packet.time_base is None:

@@ -10,7 +10,7 @@ import glob
 import io
 import math
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,11 +18,19 @@ from pathlib import Path, PurePath
 
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, image_names, natural_key
+from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.tfds_source import is_tfds, locations
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+VIDEO_SUFFIXES = (
+    ".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf",
+    ".flv", ".3gp", ".ogv", ".mxf", ".dv",
+)  # fmt: skip
+"""What surgical recorders, cameras and archives write; a file is read where FFmpeg reads it."""
 
 _LOOKED_FOR = f"{', '.join(VIDEO_SUFFIXES)} files, and folders of {', '.join(IMAGE_SUFFIXES)} images"
+_NAMED = 3
+"""Of files that are passed over, so many are named."""
+
 _COLUMNS = ("path", "case", "specialty", "start", "end")
 
 
@@ -88,6 +96,16 @@ def _walk(path: str) -> Iterator[str]:
         if path.lower().endswith(VIDEO_SUFFIXES):
             yield path
         return
+    for folder, names in _folders(path):
+        videos = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+        yield from (os.path.join(folder, name) for name in videos)
+        # Beside video files, images are thumbnails and not frames.
+        if not videos and image_names(folder):
+            yield folder
+
+
+def _folders(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Folders at and below `path`, each with the names of its visible files in natural order."""
     seen = set()
     for folder, subfolders, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
@@ -96,11 +114,27 @@ def _walk(path: str) -> Iterator[str]:
             continue
         seen.add(real)
         subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
-        videos = [n for n in names if n.lower().endswith(VIDEO_SUFFIXES) and not n.startswith(".")]
-        yield from (os.path.join(folder, name) for name in sorted(videos, key=natural_key))
-        # Beside video files, images are thumbnails and not frames.
-        if not videos and image_names(folder):
-            yield folder
+        yield folder, sorted((name for name in names if not name.startswith(".")), key=natural_key)
+
+
+def passed_over(dataset: str, source: SourceConfig) -> list[Fault]:
+    """Files of a folder searched for videos that are none, counted by suffix; images beside videos are among them."""
+    path = os.path.expanduser(source.path)
+    if is_tfds(path) or not os.path.isdir(path):
+        return []
+    by_suffix: dict[str, list[str]] = defaultdict(list)
+    for folder, names in _folders(path):
+        suffixes = {name: os.path.splitext(name)[1].lower() for name in names}
+        read = VIDEO_SUFFIXES if set(VIDEO_SUFFIXES) & set(suffixes.values()) else IMAGE_SUFFIXES
+        for name, suffix in suffixes.items():
+            if suffix not in read:
+                by_suffix[suffix or "no suffix"].append(os.path.relpath(os.path.join(folder, name), path))
+    return [Fault(dataset, path, _counted(suffix, names)) for suffix, names in by_suffix.items()]
+
+
+def _counted(suffix: str, names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} x {suffix}: {', '.join(names[:_NAMED])}{more}"
 
 
 def _case_names(paths: list[str], root: str) -> dict[str, str]:
@@ -167,7 +201,13 @@ def _read_row(where: str, row: dict[str, str | None], folder: str) -> dict[str, 
     found = {name: (row.get(name) or "").strip() for name in _COLUMNS}
     if not found["path"]:
         raise ValueError(f"{where}: found an empty path, allowed is a video file or a frame folder")
-    path = os.path.normpath(os.path.join(folder, os.path.expanduser(found["path"])))
+    named = os.path.expanduser(found["path"])
+    path = os.path.normpath(os.path.join(folder, named))
+    if not os.path.isabs(named) and os.path.relpath(path, folder).split(os.sep)[0] == os.pardir:
+        raise ValueError(
+            f"{where}: {found['path']!r} leads out of the folder of the table; write the whole path, from the root, if "
+            "that is meant"
+        )
     if not os.path.exists(path):
         raise ValueError(f"{where}: {path} does not exist; relative paths start at {folder}")
     if os.path.isdir(path) and not image_names(path):

@@ -6,6 +6,7 @@ contents for one recording.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ _JUMP_S = 10.0
 
 _KEYFRAMES_EVERY_S = 5.0
 
+_TAIL = 8
+"""Packets before a border, of which some are cut in the middle."""
+
 
 @dataclass
 class _Part:
@@ -40,6 +44,17 @@ class _Part:
     reason: str
     keyframes: list[tuple[int, int]] = field(default_factory=list)
     end: int = 0  # tick
+    damaged: deque[tuple[int, bool]] = field(default_factory=lambda: deque(maxlen=_TAIL))  # (tick, whether) of the last
+
+    def count(self, tick: int, packet: Packet[VideoStream]) -> None:
+        """Adds a packet whose frame is on display from `tick`."""
+        self.end = max(self.end, tick + (packet.duration or 0))
+        self.damaged.append((tick, packet.is_corrupt))
+
+    @property
+    def last(self) -> int:
+        """Tick of its end, before the frames that the cut damaged."""
+        return min((tick - 2 for tick, corrupt in self.damaged if corrupt), default=self.end)
 
 
 def find_takes(path: str, look: Look, limits: Limits) -> tuple[Take, ...]:
@@ -55,28 +70,30 @@ def find_takes(path: str, look: Look, limits: Limits) -> tuple[Take, ...]:
 
 def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look, limits: Limits) -> list[_Part]:
     """Parts begin at keyframes: what lies between a border and the next keyframe shows nothing whole."""
-    base, parts, last = time_base(stream), list[_Part](), None
+    base, parts, last, position = time_base(stream), list[_Part](), None, 0
     reason, head = "its beginning", b""
     for packet, extradata in _packets(container, stream):
         stamp = packet.dts if packet.dts is not None else packet.pts
-        if stamp is None or packet.pos is None:
+        if stamp is None:
             continue
+        # Some formats note it of one packet in several.
+        position = position if packet.pos is None else packet.pos
         if last is not None and (moved := _moved(float((stamp - last) * base))):
             reason = moved
         last = stamp
         shown = packet.pts if packet.pts is not None else stamp
         if packet.is_keyframe:
             if extradata != head and parts and not reason:
-                reason = _new_size(path, packet.pos, parts[-1].look, limits)
+                reason = _new_size(path, position, parts[-1].look, limits)
             head = extradata
             if reason:
-                seen = _look_at(path, packet.pos, limits, look.strict) if parts else look
-                parts.append(_Part(shown, seen or parts[-1].look, reason, [(shown, packet.pos)]))
+                seen = _look_at(path, position, limits, look.strict) if parts else look
+                parts.append(_Part(shown, seen or parts[-1].look, reason, [(shown, position)]))
                 reason = ""
             elif float((shown - parts[-1].keyframes[-1][0]) * base) >= _KEYFRAMES_EVERY_S:
-                parts[-1].keyframes.append((shown, packet.pos))
+                parts[-1].keyframes.append((shown, position))
         if parts and not reason:
-            parts[-1].end = max(parts[-1].end, shown + (packet.duration or 0))
+            parts[-1].count(shown, packet)
     return parts
 
 
@@ -127,7 +144,8 @@ def _laid_out(parts: list[_Part], base: Fraction) -> tuple[Take, ...]:
     start_s = 0.0
     for number, part in enumerate(parts):
         following = parts[number + 1].keyframes[0][1] if number + 1 < len(parts) else None
-        end_s = start_s + float((part.end - part.origin) * base)
+        last = part.end if following is None else part.last
+        end_s = start_s + float((last - part.origin) * base)
         takes.append(Take(start_s, end_s, part.origin, part.look, part.reason, tuple(part.keyframes), following))
         start_s = end_s
     return tuple(takes)

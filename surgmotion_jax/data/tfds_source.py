@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from surgmotion_jax import storage
-from surgmotion_jax.data.images import IMAGE_ERRORS
 from surgmotion_jax.data.media import FrameTable, Limits, Size, UnreadableVideo, VideoInfo, check_times
 from surgmotion_jax.data.segment import FIELDS, Segment, parse_segment
+from surgmotion_jax.data.still import decoded_still, displayed_size, open_still
 
 PREFIX = "tfds:"
 TIME_BASE = Fraction(1, 1_000_000)
@@ -166,7 +166,7 @@ def probe_tfds(path: str, limits: Limits) -> VideoInfo:
     location, records = _records(path)
     first, last = (_segment(path, location, record) for _, record in (records[0], records[-1]))
     with _image(path, first.frames[0], limits) as image:
-        width, height = image.size
+        width, height = displayed_size(image)
     duration_s = first.end_us / 1e6
     limits.check_duration(path, duration_s)
     # Records hold equally many frames, apart from the last.
@@ -217,24 +217,17 @@ def _segment(path: str, location: Location, record: int) -> Segment:
 
 
 def _image(path: str, data: bytes, limits: Limits) -> Image.Image:
-    try:
+    with decoded_still(path, "a frame is neither JPEG nor PNG"):
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    except IMAGE_ERRORS as error:
-        raise UnreadableVideo(path, f"a frame is neither JPEG nor PNG: {error}") from error
     limits.check_pixels(path, *image.size)
     return image
 
 
 def _decode(info: VideoInfo, data: bytes, size: Size, limits: Limits) -> np.ndarray:
     height, width = info.output_size(size)
-    with _image(info.path, data, limits) as image:
-        if image.size != (info.width, info.height):
-            found, first = "{} x {}".format(*image.size), f"{info.width} x {info.height}"
-            raise UnreadableVideo(info.path, f"a frame of {found} pixels in a case that starts with {first}")
-        try:
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-        except IMAGE_ERRORS as error:
-            raise UnreadableVideo(info.path, f"a frame does not decode: {error}") from error
+    with _image(info.path, data, limits) as image, decoded_still(info.path, "a frame does not decode"):
+        upright = open_still(info.path, image, limits, (info.width, info.height), "a case that starts with")
+        return np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _builder(folder: str) -> Any:

@@ -5,24 +5,43 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from surgmotion_jax.data import ClipDataset, DataConfig, Fault, SourceConfig, describe
+from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig, describe
+from surgmotion_jax.data.findings import Finding, image_findings
 from surgmotion_jax.doctor.line import Line, Subject
 
 TIMED_CLIPS = 4
+
+
+class Named(Protocol):
+    """A file and what is to be said of it."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
 
 
 class Listing(NamedTuple):
     """Files that share a finding, each of which gets a line."""
 
     label: str
-    files: Callable[[ClipDataset], Sequence[Fault]]
+    files: Callable[[ClipDataset], Sequence[Named]]
+
+
+def found(dataset: ClipDataset) -> list[Finding]:
+    """What sets files off from ordinary ones; of folders of images, from the headers of all of them."""
+    infos = {video.info.path: video.info for video in dataset.catalogue.videos}
+    return [*dataset.catalogue.findings, *(line for info in infos.values() for line in image_findings(info))]
 
 
 LISTINGS = (
     Listing("unreadable", lambda dataset: dataset.faults),
-    Listing("left out", lambda dataset: dataset.catalogue.short),
+    Listing("left out", lambda dataset: (*dataset.catalogue.short, *dataset.catalogue.copies)),
+    Listing("passed over", lambda dataset: dataset.catalogue.passed_over),
+    Listing("found", found),
 )
 """In the order to print."""
 

@@ -127,7 +127,7 @@ def test_a_config_that_could_not_run_is_a_problem(examine, flags, message):
 
 def test_data_that_cannot_be_read_is_a_problem(examine, tmp_path):
     for i in range(3):
-        (tmp_path / f"broken{i}.mp4").write_bytes(b"not a video")
+        (tmp_path / f"broken{i}.mp4").write_text(f"not video {i}")
     code, lines = examine(f"--data={tmp_path}")
     assert code == 1
     assert problems(lines)[0].startswith("PROBLEM data: 3 of 3 files are unreadable")

@@ -180,9 +180,9 @@ def test_cache_changes_no_bit(three_videos):
 def _damaged_folder(folder: Path, write_video, good: int, bad: int) -> Path:
     """`bad` frame-numbered videos whose data are destroyed after the part that opening looks at."""
     for i in range(good):
-        write_video(folder / f"good{i}.mp4", frames=60)
+        write_video(folder / f"good{i}.mp4", frames=60 + i)
     for i in range(bad):
-        path = write_video(folder / f"bad{i}.mp4", frames=60, options={"g": "60", "bf": "0"})
+        path = write_video(folder / f"bad{i}.mp4", frames=60 + i, options={"g": "60", "bf": "0"})
         data = bytearray(path.read_bytes())
         data[len(data) // 4 : len(data) // 2] = b"\xff" * (len(data) // 2 - len(data) // 4)
         path.write_bytes(data)

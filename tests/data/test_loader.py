@@ -110,8 +110,8 @@ def test_bad_ranges_are_refused_at_once(dataset, changes, message):
 
 
 def test_failed_reads_travel_with_the_batch_and_are_counted_once(tmp_path, write_video):
-    for name in ("a", "b"):
-        write_video(tmp_path / f"{name}.mp4", frames=40)
+    for name, frames in (("a", 40), ("b", 41)):
+        write_video(tmp_path / f"{name}.mp4", frames=frames)
     dataset = ClipDataset(_config(tmp_path, holdout=0.0, memory_gb=0.0), seed=1)
     (tmp_path / "b.mp4").write_bytes(b"")
     taken = _take(dataset)

@@ -98,7 +98,7 @@ def test_cap_holds_for_frames_that_grow_on_the_way(tmp_path: Path, write_video):
     path.write_bytes(small + large)
     with pytest.raises(UnreadableVideo, match=r"cap, max_pixels = 7680"):
         read_frames(str(path), [0.0, 1.5, 5.0], limits=Limits(max_pixels=80 * 96), seek=False)
-    with pytest.raises(UnreadableVideo, match=r"frame size changes to 192 x 160 on the way"):
+    with pytest.raises(UnreadableVideo, match=r"frames of 192 x 160 pixels at 1\.500 s, .* starts with 96 x 80"):
         read_frames(str(path), [0.0, 1.5, 5.0], seek=False)
 
 

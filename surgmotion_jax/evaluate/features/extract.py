@@ -216,6 +216,7 @@ class _Run:
     def _open(self, name: str, file: VideoFile) -> _Job | Fault:
         try:
             info = probe(file.path, self._machine.limits, file.folder_fps)
+            info = info.within(file.start_s, file.end_s)
             end_s = min(file.end_s, info.duration_s)
             if file.start_s >= end_s:
                 raise UnreadableVideo(
