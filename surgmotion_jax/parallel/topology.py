@@ -179,7 +179,7 @@ def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
     if importlib.util.find_spec("libtpu") is None:
         raise TopologyError(
             f"--topology {topology.name}: compiling for TPUs needs libtpu, which is not installed here; run "
-            f"pip install 'surgmotion-jax[tpu]', which brings the version that jax {jax.__version__} pins, or plan for "
+            f"pip install -e '.[tpu]', which brings the version that jax {jax.__version__} pins, or plan for "
             "gpu:h100x8, which needs no compiler."
         )
     try:
@@ -187,7 +187,7 @@ def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
     except RuntimeError as error:
         raise TopologyError(
             f"--topology {topology.name}: libtpu refuses: {error}. Use the version that jax {jax.__version__} pins: "
-            "pip install 'surgmotion-jax[tpu]'."
+            "pip install -e '.[tpu]'."
         ) from error
     devices = tuple(described.devices)
     if len(devices) != topology.devices:

@@ -62,9 +62,7 @@ def wants_tensorboard(run: RunConfig) -> bool:
         return False
     found = importlib.util.find_spec("tensorboardX") is not None
     if run.tensorboard == "on" and not found:
-        raise ValueError(
-            "run.tensorboard is 'on' but tensorboardX is not installed; pip install 'surgmotion-jax[tensorboard]'."
-        )
+        raise ValueError("run.tensorboard is 'on' but tensorboardX is not installed; pip install -e '.[tensorboard]'.")
     return found
 
 

@@ -100,7 +100,7 @@ def test_bad_input_is_named(flags, message):
 def test_missing_libtpu_says_what_to_install(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "libtpu" else find(name))
-    with pytest.raises(ValueError, match=r"needs libtpu.*pip install 'surgmotion-jax\[tpu\]'"):
+    with pytest.raises(ValueError, match=r"needs libtpu.*pip install -e '.\[tpu\]'"):
         main(["--config=pretrain/tiny", "--topology=v5e:2x2"])
 
 

@@ -111,7 +111,7 @@ def test_the_environment_is_completed_not_overridden():
 
 def test_missing_libtpu_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(topology.TopologyError, match=r"needs libtpu.*pip install 'surgmotion-jax\[tpu\]'"):
+    with pytest.raises(topology.TopologyError, match=r"needs libtpu.*pip install -e '.\[tpu\]'"):
         devices_of(describe("v5e:2x2"))
 
 

@@ -57,5 +57,5 @@ def test_a_config_that_does_more_than_the_peer_is_refused_with_the_flags_to_set(
 
 def test_missing_pytorch_is_named_with_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else name)
-    with pytest.raises(ValueError, match=r"needs torch, not installed here; pip install 'surgmotion-jax\[torch\]'"):
+    with pytest.raises(ValueError, match=r"needs torch, not installed here; pip install -e '.\[torch\]'"):
         check_peer(small_config(**PLAIN))

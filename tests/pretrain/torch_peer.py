@@ -37,9 +37,7 @@ def check_peer(config: PretrainConfig) -> None:
     """Raises ValueError if PyTorch is not installed, or the config asks for more than plain V-JEPA 2."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"the peer needs {' and '.join(missing)}, not installed here; pip install 'surgmotion-jax[torch]'."
-        )
+        raise ValueError(f"the peer needs {' and '.join(missing)}, not installed here; pip install -e '.[torch]'.")
     motion, model = settings_of(config.loss, MotionLossConfig), config.model
     others = [name for name, settings in config.loss.items() if settings is not motion and not TERMS[name].error]
     extra = {
