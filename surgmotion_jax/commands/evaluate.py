@@ -50,7 +50,7 @@ class Request:
         "NAME", "the moving average (target) or the online encoder", default="target"
     )
     dtype: str = flag("NAME", "of the encoder: bfloat16 (default except on CPUs) or float32", default="")
-    attention: str = flag("NAME", "of the encoder: auto, xla, cudnn, splash", default="auto")
+    attention: str = flag("NAME", "of the encoder: auto, xla, cudnn, splash, fused", default="auto")
 
     def __post_init__(self) -> None:
         if bool(self.checkpoint) == bool(self.features):

@@ -61,7 +61,7 @@ class Request:
     batch: int = flag("N", "windows encoded at a time", default=8)
     threads: int = flag("N", "decoding threads", default=2)
     dtype: str = flag("NAME", "of the computation: float32 or bfloat16", default="float32")
-    attention: str = flag("NAME", "auto, xla, cudnn (NVIDIA GPUs), splash (TPUs)", default="auto")
+    attention: str = flag("NAME", "auto, xla, cudnn (NVIDIA GPUs), splash, fused (TPUs)", default="auto")
     folder_fps: float = flag("F", "frames per second of frame folders", default=1.0)
     pca: bool = switch("also a video of frames beside features as colours")
     pca_seconds: float = flag("S", "of each video in that picture; held in memory", default=60.0, above=0)

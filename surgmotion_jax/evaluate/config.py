@@ -59,7 +59,7 @@ class ProbeSettings:
     depth: int = 4  # attentive: attention layers in all
     heads: int = 16  # attentive: attention heads
     norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
-    attention: str = "xla"  # attentive: xla, cudnn (NVIDIA GPUs, bfloat16), splash (TPUs)
+    attention: str = "xla"  # attentive: xla, cudnn (NVIDIA GPUs, bfloat16), splash, fused (TPUs)
     remat: str = "full"  # attentive: kept of a block for the backward pass: none (all), full (its input), dots, ...
     dtype: str = "float32"  # computation of all heads but linear and knn: float32, bfloat16; parameters stay float32
     layers: tuple[int, ...] = ()  # dense: 0-based blocks that it reads; empty: four, evenly spaced

@@ -14,17 +14,14 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from surgmotion_jax.checks import one_of
-from surgmotion_jax.models.config import ModelConfig
+from surgmotion_jax.models.config import ATTENTIONS, ModelConfig, TransformerConfig
 from surgmotion_jax.models.derivatives import softmax_attention
+from surgmotion_jax.models.fused_attention import ATTENTION_OUT, FUSED, INTERPRETED, PACKED, why_not
 from surgmotion_jax.models.layout import Layout
 
 HEADS = ("batch", None, "act_heads", None)
-SPLASH_BLOCK = 128
 AUTO = "auto"
-
-# Name of what a rematerialisation policy can keep so that attention itself is not computed again backward. Splash
-# names its log-sum-exp too; cuDNN names nothing of its own, and runs again whatever is kept.
-ATTENTION_OUT = "attention_out"
+SPLASH_QUERIES, SPLASH_KEYS = 128, 2048  # of a block; at most so many keys
 
 
 def attend(
@@ -39,10 +36,13 @@ def attend(
     """Full bidirectional softmax attention at scale D^-1/2, softmax in float32. Returns [B,Q,H,D].
 
     Tokens that are not `valid` are not attended to; if none of a row is, the row attends to all evenly.
-    Raises ValueError if `valid` is given to an implementation that cannot mask, and for 'auto', which names none.
+    Raises ValueError if `valid` is given to an implementation that cannot mask, for 'auto', which names none, and for
+    the fused kernels, which are given no separate queries, keys and values.
     """
     if implementation == AUTO:
         raise ValueError("attention 'auto' must be resolved for a platform first: see resolve_attention.")
+    if implementation in PACKED:
+        raise ValueError(f"attention {implementation!r} takes packed projections: see fused_attention; use 'splash'.")
     if valid_BxN is None:
         return IMPLEMENTATIONS[implementation](q_BxQxHxD, k_BxNxHxD, v_BxNxHxD, layout)
     if implementation != "xla":
@@ -55,18 +55,29 @@ def attend(
 def resolve_attention(model: ModelConfig, platform: str) -> ModelConfig:
     """`model` with attention 'auto' replaced by what `platform` ('cpu', 'gpu', 'tpu') runs best.
 
-    Splash on a TPU, cuDNN on a GPU in bfloat16 (it computes in no wider type), XLA's own everywhere else.
+    The fused kernels on a TPU, cuDNN on a GPU in bfloat16 (it computes in no wider type), XLA's own everywhere else.
     """
     if model.attention != AUTO:
         return model
     gpu = "cudnn" if model.dtype == "bfloat16" else "xla"
-    return dataclasses.replace(model, attention={"tpu": "splash", "gpu": gpu}.get(platform, "xla"))
+    return dataclasses.replace(model, attention={"tpu": FUSED, "gpu": gpu}.get(platform, "xla"))
+
+
+def settled(c: TransformerConfig, tokens: int, layout: Layout, *, masked: bool = False) -> TransformerConfig:
+    """`c` with the attention that its blocks have over so many tokens: another one where fused kernels do not apply.
+
+    See `why_not`. Splash takes any heads and lengths; XLA's own takes a mask of valid tokens as well.
+    """
+    if c.attention not in PACKED or not (masked or why_not(c, tokens, layout.parts("heads"), layout.vmem_bytes)):
+        return c
+    return dataclasses.replace(c, attention="xla" if masked or c.attention == INTERPRETED else "splash")
 
 
 def check_attention(implementation: str, platform: str, dtype: str) -> None:
     """Raises ValueError if `implementation` cannot run on `platform` ('cpu', 'gpu', 'tpu') in `dtype`."""
-    one_of("model.attention", implementation, (*IMPLEMENTATIONS, AUTO))
-    needs = {"cudnn": "gpu", "splash": "tpu"}.get(implementation)
+    if implementation != INTERPRETED:
+        one_of("model.attention", implementation, (*ATTENTIONS, AUTO))
+    needs = {"cudnn": "gpu", "splash": "tpu", FUSED: "tpu"}.get(implementation)
     if needs and platform != needs:
         raise ValueError(
             f"model.attention is {implementation!r}, which needs a {needs.upper()}, but the devices are "
@@ -109,7 +120,7 @@ def splash_kernel(
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     _, length, heads, head_dim = q_BxNxHxD.shape
-    padded = -(-length // SPLASH_BLOCK) * SPLASH_BLOCK
+    padded, blocks = splash_blocks(length)
 
     def to_kernel(x: jax.Array) -> jax.Array:
         return jnp.pad(x, ((0, 0), (0, padded - length), (0, 0), (0, 0))).swapaxes(1, 2)
@@ -117,12 +128,25 @@ def splash_kernel(
     segment = (jnp.arange(padded) >= length).astype(jnp.int32)
     kernel = splash.make_splash_mha_single_device(
         masks.MultiHeadMask([masks.FullMask((padded, padded))] * heads),
+        block_sizes=splash.BlockSizes(**blocks),  # type: ignore[arg-type]
         interpret=interpret,
         residual_checkpoint_name=ATTENTION_OUT,
     )
     run = jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=splash.SegmentIds(segment, segment)))
     out_BxHxNxD = run(to_kernel(q_BxNxHxD * head_dim**-0.5), to_kernel(k_BxNxHxD), to_kernel(v_BxNxHxD))
     return out_BxHxNxD.swapaxes(1, 2)[:, :length].astype(q_BxNxHxD.dtype)
+
+
+def splash_blocks(length: int) -> tuple[int, dict[str, int]]:
+    """(length padded to whole blocks, sizes of the blocks): few queries against as many keys as can be.
+
+    JAX's own choice, 128 x 128, makes a step of so little work that starting it costs more.
+    """
+    parts = -(-length // SPLASH_KEYS)
+    keys = -(-length // (parts * SPLASH_QUERIES)) * SPLASH_QUERIES
+    queries = ("block_q", "block_q_dkv", "block_q_dq")
+    names = ("block_kv", "block_kv_compute", "block_kv_dkv", "block_kv_dkv_compute", "block_kv_dq")
+    return parts * keys, dict.fromkeys(queries, SPLASH_QUERIES) | dict.fromkeys(names, keys)
 
 
 IMPLEMENTATIONS: dict[str, Callable[[jax.Array, jax.Array, jax.Array, Layout], jax.Array]] = {

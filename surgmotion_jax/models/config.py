@@ -10,7 +10,7 @@ from surgmotion_jax.checks import at_least, one_of
 POSITIONS = ("rope_tiled", "rope", "sincos", "sincos_uniform")
 REMAT_POLICIES = ("none", "full", "attention", "projections", "dots")
 DTYPES = ("float32", "bfloat16")
-ATTENTIONS = ("xla", "cudnn", "splash")
+ATTENTIONS = ("xla", "cudnn", "splash", "fused")
 """Kernels of attention; what each needs is said beside their table in `attention`."""
 
 
@@ -165,7 +165,7 @@ class ModelConfig:
     patch: int = 16  # pixels per side of a patch
     tubelet: int = 2  # frames per token
     positions: str = "rope_tiled"  # rope_tiled (V-JEPA 2), rope (V-JEPA 2.1), sincos, sincos_uniform
-    attention: str = "auto"  # xla, cudnn (NVIDIA GPUs), splash (TPUs); auto: whichever suits the devices
+    attention: str = "auto"  # xla, cudnn (NVIDIA GPUs), splash, fused (TPUs); auto: whichever suits the devices
     remat: str = "full"  # kept of a block: none (all), full (its input), attention, projections, dots: see transformer
     dtype: str = "bfloat16"  # computation; parameters, norms, softmax and loss stay float32
     predictor: PredictorSettings = field(default_factory=PredictorSettings)

@@ -22,26 +22,40 @@ def _wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def layer_norm(x: jax.Array, scale_C: jax.Array, bias_C: jax.Array, eps: float) -> jax.Array:
-    """Zero mean and unit variance over the last axis, then scaled and shifted; in float32 or wider."""
-    return _layer_norm_forward(x, scale_C, bias_C, eps)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def layer_norm(x: jax.Array, scale_C: jax.Array, bias_C: jax.Array, eps: float, one_pass: bool = False) -> jax.Array:
+    """Zero mean and unit variance over the last axis, then scaled and shifted; in float32 or wider.
+
+    In one pass the variance is the mean square less the square of the mean, both of which a TPU sums while it computes
+    what is normalised. In float32 it is off by about 1e-7 (1 + (mean / deviation)^2): 1e-5 of itself where the mean is
+    ten deviations, 1e-3 where it is a hundred.
+    """
+    return _layer_norm_forward(x, scale_C, bias_C, eps, one_pass)[0]
 
 
 Normed = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-def _layer_norm_forward(x: jax.Array, scale_C: jax.Array, bias_C: jax.Array, eps: float) -> tuple[jax.Array, Normed]:
+def _layer_norm_forward(
+    x: jax.Array, scale_C: jax.Array, bias_C: jax.Array, eps: float, one_pass: bool
+) -> tuple[jax.Array, Normed]:
     wide = _wide(x)
-    centred = wide - wide.mean(-1, keepdims=True)
-    inverse = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
+    mean = wide.mean(-1, keepdims=True)
+    centred = wide - mean
+    if one_pass:
+        variance = jnp.maximum(jnp.square(wide).mean(-1, keepdims=True) - jnp.square(mean), 0)
+    else:
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+    inverse = jax.lax.rsqrt(variance + eps)
     unit = centred * inverse
     like = jnp.zeros((0,), x.dtype)  # carries the dtype that the gradient must have
     return unit * scale_C + bias_C, (unit, inverse, scale_C, like)
 
 
-def _layer_norm_backward(eps: float, kept: Normed, slope: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    del eps
+def _layer_norm_backward(
+    eps: float, one_pass: bool, kept: Normed, slope: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    del eps, one_pass
     unit, inverse, scale_C, like = kept
     rows = tuple(range(slope.ndim - 1))
     scaled = slope * scale_C

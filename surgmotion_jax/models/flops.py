@@ -40,8 +40,8 @@ def predictor_flops(config: ModelConfig, context: int, target: int, embed: int) 
 def recomputed_flops(c: TransformerConfig, tokens: int) -> int:
     """Products of a stack that backward computes again, for one clip. No gradient asks for the MLP's own output."""
     logits = c.depth * 2 * tokens**2 * c.width
-    # What attention computes again where its output is kept: XLA's its logits, cuDNN everything, splash nothing.
-    attention = {"xla": logits, "splash": 0}.get(c.attention, 2 * logits)
+    # What attention computes again where its output is kept: XLA's its logits, cuDNN everything, TPU kernels nothing.
+    attention = {"xla": logits, "cudnn": 2 * logits}.get(c.attention, 0)
     if c.remat == "none":
         return 0
     if c.remat == "dots":  # products inside a fused kernel are not seen, so the kernel runs again

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 
 Names = tuple[str | None, ...]
+VMEM_BYTES = 62 * 2**20  # what every TPU since v5e has, less what the compiler keeps
 
 
 class Layout(Protocol):
@@ -31,8 +32,23 @@ class Layout(Protocol):
         """Whether an axis of this name is divided between devices."""
         ...
 
+    def parts(self, name: str) -> int:
+        """Devices that an axis of this name is divided between."""
+        ...
+
     def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
-        """Returns `fn` run on each device's own shard, with no communication."""
+        """Returns `fn` run on each device's own shard, with no communication; several outputs have a tuple of names."""
+        ...
+
+    def sum_over_shards(
+        self, fn: Callable[..., jax.Array], in_names: Sequence[Names], out_names: Names
+    ) -> Callable[..., jax.Array]:
+        """As `per_shard`, where `fn` sums over a batch: its results are summed too, each device keeps its shard."""
+        ...
+
+    @property
+    def vmem_bytes(self) -> int:
+        """Memory of a TPU's core that a kernel may take."""
         ...
 
 
@@ -52,9 +68,23 @@ class SingleDevice:
         del name
         return False
 
+    def parts(self, name: str) -> int:
+        del name
+        return 1
+
     def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
         del in_names, out_names
         return fn
+
+    def sum_over_shards(
+        self, fn: Callable[..., jax.Array], in_names: Sequence[Names], out_names: Names
+    ) -> Callable[..., jax.Array]:
+        del in_names, out_names
+        return fn
+
+    @property
+    def vmem_bytes(self) -> int:
+        return VMEM_BYTES
 
 
 SINGLE_DEVICE = SingleDevice()

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from surgmotion_jax.models.backbone import Predicted
 from surgmotion_jax.models.config import Grid, ModelConfig
 from surgmotion_jax.models.layout import Layout
+from surgmotion_jax.models.linear import WEIGHT_INIT, Linear, named
 from surgmotion_jax.models.positions import Rotary, position_code, position_rows
-from surgmotion_jax.models.transformer import TOKENS, WEIGHT_INIT, LayerNorm, Linear, Trunk, named
+from surgmotion_jax.models.transformer import TOKENS, LayerNorm, Trunk
 
 
 class Predictor(nn.Module):

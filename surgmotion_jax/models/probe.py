@@ -19,14 +19,12 @@ from surgmotion_jax.checks import at_least
 from surgmotion_jax.models.attention import attend
 from surgmotion_jax.models.config import TransformerConfig
 from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
+from surgmotion_jax.models.linear import WEIGHT_INIT, Linear, named
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.transformer import (
-    WEIGHT_INIT,
     LayerNorm,
-    Linear,
     Mlp,
     Trunk,
-    named,
     rescale_residual_branches,
 )
 
@@ -43,7 +41,7 @@ class ProbeConfig:
     queries: int = 1  # learned queries, each with outputs of its own
     norm_eps: float = 1e-5  # of its layer norms (facebookresearch 1e-5; Hugging Face 1e-6)
     complete_block: bool = True  # the queries have norms, a residual and an MLP; False: attention alone
-    attention: str = "xla"  # xla, cudnn (NVIDIA GPUs), splash (TPUs), for the blocks
+    attention: str = "xla"  # xla, cudnn (NVIDIA GPUs), splash, fused (TPUs), for the blocks
     remat: str = "none"  # none, full, dots
     dtype: str = "float32"  # computation; parameters, norms and softmax stay float32
 

@@ -12,9 +12,12 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from surgmotion_jax.models.layout import Names
+from surgmotion_jax.models.layout import VMEM_BYTES, Names
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.rules import MESH_AXES, mesh_axes, spec_of
+from surgmotion_jax.parallel.topology import chip_of
+
+BATCH_AXES = mesh_axes(spec_of(("batch",))[0])
 
 
 def mesh_shape(config: ParallelConfig, devices: int) -> tuple[int, int, int]:
@@ -93,12 +96,43 @@ class MeshLayout:
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec_of(names)))
 
     def divides(self, name: str) -> bool:
-        return any(self.mesh.shape[axis] > 1 for axis in mesh_axes(spec_of((name,))[0]))
+        return self.parts(name) > 1
+
+    def parts(self, name: str) -> int:
+        return math.prod(self.mesh.shape[axis] for axis in mesh_axes(spec_of((name,))[0]))
 
     def per_shard(self, fn: Callable[..., Any], in_names: Sequence[Any], out_names: Any) -> Callable[..., Any]:
+        several = bool(out_names) and isinstance(out_names[0], tuple)
+        out_specs = tuple(map(spec_of, out_names)) if several else spec_of(out_names)
         return jax.shard_map(
-            fn, mesh=self.mesh, in_specs=tuple(map(spec_of, in_names)), out_specs=spec_of(out_names), check_vma=False
+            fn, mesh=self.mesh, in_specs=tuple(map(spec_of, in_names)), out_specs=out_specs, check_vma=False
         )
+
+    def sum_over_shards(
+        self, fn: Callable[..., jax.Array], in_names: Sequence[Names], out_names: Names
+    ) -> Callable[..., jax.Array]:
+        cuts = [mesh_axes(entry) for entry in spec_of(out_names)]
+
+        def summed(*shards: jax.Array) -> jax.Array:
+            total = fn(*shards)
+            # What is cut comes first, so that the rest of the sum is over shards.
+            for axis in sorted(BATCH_AXES, key=lambda axis: all(axis not in cut for cut in cuts)):
+                cut = [i for i, axes in enumerate(cuts) if axis in axes]
+                if self.mesh.shape[axis] == 1:
+                    continue
+                if cut:
+                    total = jax.lax.psum_scatter(total, axis, scatter_dimension=cut[0], tiled=True)
+                else:
+                    total = jax.lax.psum(total, axis)
+            return total
+
+        return self.per_shard(summed, in_names, out_names)
+
+    @property
+    def vmem_bytes(self) -> int:
+        devices = getattr(self.mesh, "devices", None)  # an abstract mesh has none
+        chip = None if devices is None else chip_of(devices.flat[0].device_kind)
+        return VMEM_BYTES if chip is None or not chip.vmem_bytes else chip.vmem_bytes
 
     @property
     def batch(self) -> NamedSharding:

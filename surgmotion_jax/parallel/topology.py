@@ -18,7 +18,7 @@ from surgmotion_jax.checks import did_you_mean
 if TYPE_CHECKING:
     import jax
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 GPU_SHARE = 0.75  # of a GPU's memory that JAX's allocator takes by default
 
 # What libtpu asks of its environment before it loads: no metadata server, one host, not the only process that has it.
@@ -52,6 +52,13 @@ class Chip:
     devices: int = 1  # devices that JAX shows for a chip
     host_chips: int = 4  # chips fed by one host
 
+    @property
+    def vmem_bytes(self) -> int:
+        """Memory of one core that a kernel may take: 2 MiB less than it has. 0 for a GPU."""
+        return VMEM_MIB.get(self.name, 0) * MIB
+
+
+VMEM_MIB = {"TPU v4": 14, "TPU v5e": 126, "TPU v5p": 62, "TPU v6e": 126}
 
 # Usable memory is what libtpu 0.0.42.1 names when a program is too large for it.
 CHIPS: dict[str, Chip] = {

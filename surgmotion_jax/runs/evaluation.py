@@ -47,7 +47,7 @@ def evaluate(
       probe: the workdir of an evaluation whose chosen head is scored instead of training heads.
       weights: `target` (the moving average) or `online`.
       dtype: of the encoder, `bfloat16` or `float32`; empty: what the devices compute fastest.
-      attention: of the encoder, `xla`, `cudnn` or `splash`; `auto` takes whichever suits the devices.
+      attention: of the encoder, `xla`, `cudnn`, `splash` or `fused`; `auto` takes whichever suits the devices.
       overrides: fields of the config by dotted name, e.g. `{"sweep.epochs": 2}`.
       say: told what is being done.
 

@@ -77,7 +77,7 @@ def _memory_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield (
         "step",
         f"{config.optim.batch} clips = {plan.clips:g} a device x {config.optim.accumulate} micro-batches; attention "
-        f"{config.model.attention}, remat {config.model.remat}, {config.model.dtype}; masks {plan.program}",
+        f"{plan.attention}, remat {config.model.remat}, {config.model.dtype}; masks {plan.program}",
     )
     for name in ("parameters", "optimizer", "target", "batch"):
         title = {"target": "EMA", "optimizer": "optimiser"}.get(name, name)

@@ -24,6 +24,7 @@ from surgmotion_jax.evaluate.heads.of_tasks import check_head, check_platform, h
 from surgmotion_jax.evaluate.heads.targets import regression, segmentation
 from surgmotion_jax.models.attention import IMPLEMENTATIONS
 from surgmotion_jax.models.config import ATTENTIONS
+from surgmotion_jax.models.fused_attention import FUSED
 from tests.evaluate.evaluations import SMALL, changed
 from tests.evaluate.head_speed import quick
 
@@ -120,7 +121,7 @@ def test_settings_are_read_without_jax():
 
 
 def test_every_kernel_of_attention_can_be_asked_for():
-    assert tuple(IMPLEMENTATIONS) == ATTENTIONS
+    assert (*IMPLEMENTATIONS, FUSED) == ATTENTIONS
 
 
 def test_a_head_of_another_family_is_refused():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from surgmotion_jax.models.config import Grid
@@ -87,31 +86,28 @@ def test_bfloat16_is_off_by_its_own_rounding():
 @pytest.mark.parametrize("tokens", [1, 127, 128, 129, 392, 512, 513, 700, 768, 1568, 6272, 8192])
 def test_tiles_cover_every_token_once(tokens):
     tiles = Tiles(tokens, 64)
-    assert tiles.queries >= tokens and tiles.queries - tokens < 128 and tiles.queries % 128 == 0
+    assert 0 <= tiles.queries - tokens < 128
+    assert tiles.queries % 128 == 0
     assert tiles.widest == (CHUNK if tokens > 2 * CHUNK else padded(tokens))
-    seen = {name: np.zeros(tiles.queries, int) for name in ("chunks", "blocks", "rows")}
-    order = []
+    widths = []
 
-    def mark(name, at):
-        jax.debug.callback(lambda start: seen[name].__iadd__(_range(start, at.size, tiles.queries)), at.start)
+    def chunk(now, then, counts):
+        widths.append((now.width, then.width if then else 0))
+        return mark(counts, now.at)
 
-    def chunk(now, then, carry):
-        mark("chunks", now.at)
-        order.append((now.width, then.width if then else 0))
-        return carry
+    def blocks(parts, counts):
+        for at in parts:
+            counts = mark(counts, at)
+        return counts
 
-    tiles.over_chunks(chunk, 0)
-    tiles.over_blocks(256, lambda blocks, carry: [mark("blocks", at) for at in blocks] and carry, 0)
-    tiles.over_rows(lambda at: mark("rows", at))
-    jax.effects_barrier()
-    assert (seen["chunks"] == 1).all()
-    assert (seen["blocks"][:tokens] == 1).all() and (seen["rows"][:tokens] == 1).all()
-    assert order[-1][1] == 0, "nothing comes after the last chunk"
+    zeros = jnp.zeros(tiles.queries, jnp.int32)
+    assert (tiles.over_chunks(chunk, zeros) == 1).all()
+    assert (tiles.over_blocks(256, blocks, zeros)[:tokens] == 1).all()
+    assert widths[-1][1] == 0, "nothing comes after the last chunk"
 
 
-def _range(start, size, length):
-    at = np.arange(length)
-    return ((at >= start) & (at < start + size)).astype(int)
+def mark(counts, at):
+    return jax.lax.dynamic_update_slice(counts, jax.lax.dynamic_slice(counts, (at.start,), (at.size,)) + 1, (at.start,))
 
 
 def test_long_sequences_are_loops():

@@ -111,8 +111,8 @@ def test_gradients_are_those_without_rematerialisation(params, video, remat, pla
 @pytest.mark.parametrize(
     ("platform", "dtype", "chosen"),
     [
-        ("tpu", "bfloat16", "splash"),
-        ("tpu", "float32", "splash"),
+        ("tpu", "bfloat16", "fused"),
+        ("tpu", "float32", "fused"),
         ("gpu", "bfloat16", "cudnn"),
         ("gpu", "float32", "xla"),
         ("cpu", "bfloat16", "xla"),

@@ -220,7 +220,7 @@ def load_encoder(
         fresh encoder such as `random:vit_tiny`.
       weights: `target` (the moving average, the usual choice for evaluation) or `online`.
       dtype: of the computation, float32 or bfloat16; parameters, norms and the features returned stay float32.
-      attention: xla, cudnn (NVIDIA GPUs), splash (TPUs); auto takes whichever suits the devices.
+      attention: xla, cudnn (NVIDIA GPUs), splash, fused (TPUs); auto takes whichever suits the devices.
       devices: where to run; default is every device of this process. Clips are spread over them.
 
     Raises ValueError for a path without weights, damaged weights (by digest), or settings that do not fit.

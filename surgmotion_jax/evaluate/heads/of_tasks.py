@@ -48,7 +48,7 @@ def wanted_features(config: EvaluateConfig, depth: int) -> Wanted:
 
 def check_platform(attention: str, platform: str) -> None:
     """Raises ValueError if an attentive head's kernel cannot run on `platform` ('cpu', 'gpu', 'tpu')."""
-    needs = {"cudnn": "gpu", "splash": "tpu"}.get(attention)
+    needs = {"cudnn": "gpu", "splash": "tpu", "fused": "tpu"}.get(attention)
     if needs and platform != needs:
         raise ValueError(
             f"probe.attention is {attention!r}, which needs a {needs.upper()}, but the devices are {platform!r}; set "

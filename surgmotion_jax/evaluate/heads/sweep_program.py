@@ -187,7 +187,7 @@ def groupings(work: Work) -> list[Grouping]:
     if parts == 1:
         return [("nothing", group) for group in _divisors(work.heads)]
     # A kernel written for one TPU core cannot be cut by the compiler, as rows would be.
-    whole = getattr(work.head.config, "attention", "") == "splash" or rows % parts
+    whole = getattr(work.head.config, "attention", "") in ("splash", "fused") or rows % parts
     by_rows = [] if whole else [("rows", group) for group in _divisors(work.heads) if group < parts]
     if work.heads < parts and by_rows:
         return by_rows

@@ -35,7 +35,7 @@ from surgmotion_jax.pretrain.plan.program import Findings, study
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.setup import preflight
 from surgmotion_jax.pretrain.setup.placement import place
-from surgmotion_jax.pretrain.setup.summary import bytes_per_device
+from surgmotion_jax.pretrain.setup.summary import bytes_per_device, describe_attention
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, kept_for_parameters
 from surgmotion_jax.pretrain.step import abstract_batch, compile_train_step
 
@@ -89,6 +89,7 @@ class Plan:
     mesh: dict[str, int]
     mesh_table: tuple[Row, ...]  # why this mesh; empty where the config gives its sizes
     config: PretrainConfig
+    attention: str  # of the blocks, and where another takes its place
     program: str  # the mask program compiled: the one with most context tokens
     compile_seconds: float  # 0: nothing was compiled
     memory: Memory
@@ -252,6 +253,7 @@ def plan(
         mesh=mesh,
         mesh_table=mesh_table,
         config=config,
+        attention=describe_attention(config, layout, programs),
         program=largest(programs).name,
         compile_seconds=compiled.seconds if compiled else 0.0,
         memory=memory_of(config, topology, layout, state, largest(programs), compiled),

@@ -117,7 +117,7 @@ def _rank(remedy: Remedy) -> tuple[bool, float, float]:
 def changes(plan: Plan) -> Iterator[tuple[str, str, PretrainConfig]]:
     """Changes worth trying: (kind, flags, config)."""
     config, mesh = plan.config, plan.mesh
-    fused = "splash" if plan.topology.compiled else "cudnn"
+    fused = "fused" if plan.topology.compiled else "cudnn"
     if config.model.attention == "xla":
         yield "attention", f"--config.model.attention={fused}", _model(config, attention=fused)
     for remat in REMAT_POLICIES:

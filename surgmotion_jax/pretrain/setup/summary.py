@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import jax
 
+from surgmotion_jax.models.attention import AUTO, resolve_attention, settled
+from surgmotion_jax.models.fused_attention import PACKED, why_not
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.table import active_terms
@@ -71,6 +73,23 @@ def describe_loss(config: PretrainConfig) -> str:
     return f"{' + '.join(terms)} {config.objective.describe()}".rstrip() + f"; saliency {config.saliency.kind}"
 
 
+def describe_attention(config: PretrainConfig, layout: MeshLayout, programs: Sequence[MaskProgram]) -> str:
+    """The attention of the blocks; of a fused one also where another takes its place, and why."""
+    name = config.model.attention
+    model = resolve_attention(config.model, layout.platform) if name == AUTO else config.model
+    predictor = config.objective.head_model(model).predictor_trunk
+    sets = [pair for program in programs for pair in zip(program.contexts, program.targets, strict=True)]
+    stacks = [("encoder", model.encoder, config.grid.tokens)]
+    stacks += [("encoder", model.encoder, k) for k, _ in sets]
+    stacks += [(config.objective.head, predictor, k + m) for k, m in sets]
+    others = {
+        f"{settled(trunk, tokens, layout).attention} over {tokens} tokens of the {part} ({reason})": None
+        for part, trunk, tokens in stacks
+        if model.attention in PACKED and (reason := why_not(trunk, tokens, layout.parts("heads"), layout.vmem_bytes))
+    }
+    return ", but ".join([model.attention, *([", ".join(others)] if others else [])])
+
+
 def summarise(
     config: PretrainConfig, layout: MeshLayout, state: TrainState, programs: tuple[MaskProgram, ...]
 ) -> dict[str, str]:
@@ -101,5 +120,6 @@ def summarise(
         "memory": f"{bytes_per_device(state) / 1e9:.3f} GB state + {gradients / 1e9:.3f} GB gradients per device, "
         "before activations",
         "precision": f"{model.dtype} compute, float32 state, {optim.moments_dtype} moments"
-        f"{' in host memory' if optim.offload else ''}; attention {model.attention}; remat {model.remat}",
+        f"{' in host memory' if optim.offload else ''}; remat {model.remat}",
+        "attention": describe_attention(config, layout, programs),
     }
