@@ -156,7 +156,7 @@ def test_no_readable_video(run, tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
     for i in range(3):
-        (folder / f"broken{i}.mp4").write_bytes(b"not a video")
+        (folder / f"broken{i}.mp4").write_text(f"not video {i}")
     with pytest.raises(ValueError, match=r"broken0.mp4") as error:
         run(tmp_path / "w", f"--data={folder}")
     assert all(f"broken{i}.mp4" in str(error.value) for i in range(3))

@@ -57,6 +57,10 @@ class SafeTensor:
         """The tensor, copied into memory."""
         return np.asarray(self.file.get_tensor(self.name))
 
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        del copy  # reading makes a new array
+        return self.read().astype(dtype or self.dtype, copy=False)
+
 
 def read_safetensors(path: Path) -> tuple[dict[str, SafeTensor], dict[str, str]]:
     """Name -> tensor that is not read yet, in the order in which they lie in the file, and the file's metadata.
