@@ -16,7 +16,8 @@ from surgmotion_jax.models.architecture import architecture, model_of
 from surgmotion_jax.models.catalogue import BACKBONES, backbone_of
 from surgmotion_jax.models.encoder import Encoder
 from surgmotion_jax.models.flops import trunk_flops
-from surgmotion_jax.models.transformer import TOKENS, WEIGHT_INIT, named
+from surgmotion_jax.models.linear import WEIGHT_INIT
+from surgmotion_jax.models.transformer import TOKENS, named
 from surgmotion_jax.models.vit import Vit
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, to_global
