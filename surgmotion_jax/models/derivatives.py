@@ -61,7 +61,8 @@ def _layer_norm_backward(
     scaled = slope * scale_C
     along = (scaled * unit).mean(-1, keepdims=True)
     by_x = inverse * (scaled - scaled.mean(-1, keepdims=True) - unit * along)
-    return by_x.astype(like.dtype), (slope * unit).sum(rows), slope.sum(rows)
+    by_scale, by_bias = (slope * unit).sum(rows), slope.sum(rows)
+    return by_x.astype(like.dtype), by_scale.astype(scale_C.dtype), by_bias.astype(scale_C.dtype)
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)

@@ -21,7 +21,7 @@ from surgmotion_jax.evaluate.heads.optimizer import cosine
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
 from surgmotion_jax.evaluate.heads.sweep import Batch, Sweep, SweepSettings
 from surgmotion_jax.evaluate.heads.sweep_program import HeadState
-from surgmotion_jax.models import attention, config, probe, transformer
+from surgmotion_jax.models import attention, config, linear, probe, transformer
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
@@ -94,7 +94,7 @@ class Float64Numpy:
 
 @pytest.fixture
 def float64(monkeypatch):
-    for module in (attention, probe, transformer):
+    for module in (attention, linear, probe, transformer):
         monkeypatch.setattr(module, "jnp", Float64Numpy())
     monkeypatch.setattr(config, "DTYPES", ("float64",))
     with jax.enable_x64(True):
