@@ -1,7 +1,6 @@
 """What a checkpoint says about its model: a plain dict, written and read back.
 
-How to compute (attention, remat, dtype) is not part of it. Fields that came later are written only where they say
-something, so that older checkpoints still describe themselves in the same words.
+It holds every field of the model except how to compute it (attention, remat, dtype).
 """
 
 from __future__ import annotations
@@ -16,16 +15,12 @@ from surgmotion_jax.models.config import ModelConfig, PredictorSettings, V21Sett
 # Model fields that say how to compute, not what the arrays of a checkpoint mean.
 COMPUTE_FIELDS = ("attention", "remat", "dtype")
 
-# Fields that the first checkpoints do not have; without them, the default holds.
-LATER_FIELDS = ("backbone", "width", "heads", "mlp", "predictor.mlp", "v21")
-
 SECTIONS: dict[str, type] = {"predictor": PredictorSettings, "v21": V21Settings}
 
 
 def architecture(model: ModelConfig) -> dict[str, Any]:
     """What must agree for a checkpoint's arrays to make sense, as nested plain dicts."""
-    fields = {name: value for name, value in dataclasses.asdict(model).items() if name not in COMPUTE_FIELDS}
-    return _without_unset(fields, dataclasses.asdict(ModelConfig()), "")
+    return {name: value for name, value in dataclasses.asdict(model).items() if name not in COMPUTE_FIELDS}
 
 
 def model_of(
@@ -33,30 +28,13 @@ def model_of(
 ) -> ModelConfig:
     """The model that `architecture` described, to be computed as the keywords say.
 
-    Raises ValueError naming fields that are unknown, missing (unless they came later than the first checkpoints) or
-    of the wrong type, and where `ModelConfig` refuses a value.
+    Raises ValueError naming fields that are unknown, missing or of the wrong type, and where `ModelConfig` refuses a
+    value.
     """
     fields = dict(_checked(architecture, ModelConfig, ""))
     for name, section in SECTIONS.items():
-        if name in fields:
-            fields[name] = section(**_checked(fields[name], section, f"{name}."))
+        fields[name] = section(**_checked(fields[name], section, f"{name}."))
     return ModelConfig(**fields, attention=attention, remat=remat, dtype=dtype)
-
-
-def _is_later(path: str) -> bool:
-    return any(path == later or path.startswith(f"{later}.") for later in LATER_FIELDS)
-
-
-def _without_unset(fields: dict[str, Any], defaults: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Drops later fields that are at their default, and sections that this empties."""
-    kept: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            inner = _without_unset(value, defaults[name], f"{prefix}{name}.")
-            kept |= {name: inner} if inner else {}
-        elif not _is_later(f"{prefix}{name}") or value != defaults[name]:
-            kept[name] = value
-    return kept
 
 
 def _checked(found: Any, section: type, prefix: str) -> Mapping[str, Any]:
@@ -73,7 +51,7 @@ def _checked(found: Any, section: type, prefix: str) -> Mapping[str, Any]:
             f"{where} has the unknown field(s) {', '.join(map(repr, unknown))}; known are {', '.join(known)}.{hint} A "
             "newer version of this package may have written it: use that version."
         )
-    missing = [name for name in known if name not in found and not _is_later(f"{prefix}{name}")]
+    missing = [name for name in known if name not in found]
     if missing:
         raise ValueError(
             f"{where} lacks {', '.join(missing)}; the manifest was not written by this package, or damaged."
