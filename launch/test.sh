@@ -12,7 +12,7 @@ usage: bash launch/test.sh [--quick | --all] [--oracle] [PYTEST ARGUMENTS]
 Makes or reuses .venv, then runs ruff (check and format), mypy and pytest. Needs Python 3.11 or newer.
 
   --quick    only tests that train nothing and start no process (tests/tiers.py lists the others)
-  --all      also the tests marked slow (minutes each)
+  --all      also the tests marked long (seconds to a minute, listed there too) and slow (minutes each)
   --oracle   also the tests marked oracle, which compare with PyTorch and transformers; installs both first
   others     go to pytest, e.g. tests/models -k rope; your own -m replaces the choice of markers
 
@@ -35,7 +35,7 @@ done
 install test
 if [[ $oracle == yes ]]; then install test,torch --constraint launch/oracle-constraints.txt; fi
 
-if [[ $own_marker$all == nono ]]; then left_out+=("slow --all"); fi
+if [[ $own_marker$all == nono ]]; then left_out+=("long --all" "slow --all"); fi
 if [[ $own_marker$oracle == nono ]]; then left_out+=("oracle --oracle"); fi
 if [[ $own_marker$quick == noyes ]]; then left_out+=("heavy"); fi
 expression=''

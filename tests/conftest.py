@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.tiers import is_heavy
+from tests.tiers import is_heavy, is_long
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -18,7 +18,9 @@ os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of heavy files, which the quick tier leaves out."""
+    """Marks what the tiers leave out."""
     for item in items:
         if is_heavy(item.path):
             item.add_marker("heavy")
+        if is_long(item.nodeid):
+            item.add_marker("long")

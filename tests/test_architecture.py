@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiers import HEAVY
+from tests.tiers import HEAVY, LONG
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "surgmotion_jax"
@@ -52,14 +53,17 @@ DOORS = {
 }
 
 
-def imported_names(source: str) -> Iterator[str]:
+@functools.cache
+def imported_names(source: str) -> tuple[str, ...]:
     """Dotted names that a module imports, inside functions too; `from a import b` gives 'a.b'."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
 def upward_imports(part: str, source: str) -> list[str]:
@@ -269,5 +273,8 @@ def test_every_folder_of_the_package_is_installed():
     assert folders == {name for name in listed if not name.startswith("surgmotion_jax.configs")}
 
 
-def test_the_heavy_files_of_the_tiers_exist():
+def test_what_the_tiers_name_exists():
     assert not [name for name in HEAVY if not (ROOT / "tests" / name).exists()]
+    for name in LONG:
+        file, test = name.split("[")[0].split("::")
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), name
