@@ -134,7 +134,7 @@ LONG = (
     "evaluate/test_comparison.py::test_draws_that_one_seed_leaves_undefined_are_counted[3-intervals leave them out]",
     "evaluate/test_comparison.py::test_what_one_seed_leaves_undefined_has_no_mean",
     "evaluate/test_config.py::test_what_a_block_does_not_keep_is_computed_again_and_changes_no_gradient",
-    "evaluate/test_devices.py::test_eight_devices_evaluate_as_one_does[cholec80-linear-16-sweep0-devices: 8, sharing out heads]",
+    "evaluate/test_devices.py::test_eight_devices_evaluate_as_one_does[cholec80-linear-16-sweep0",
     "evaluate/test_devices.py::test_every_moment_is_scored_once_at_any_batch_size[100]",
     "evaluate/test_devices.py::test_every_moment_is_scored_once_at_any_batch_size[5]",
     "evaluate/test_external.py::test_windows_extracted_by_moments_give_the_features_of_an_evaluation[npz-none-tokens]",
