@@ -49,6 +49,25 @@ def decay_used_rows() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
+def decay_used() -> optax.GradientTransformationExtraArgs:
+    """Decoupled decay of the parameters whose update is not zero throughout."""
+
+    def update(
+        updates: optax.Updates,
+        state: optax.EmptyState,
+        params: optax.Params | None = None,
+        *,
+        weight_decay: jax.Array,
+        **others: jax.Array,
+    ) -> tuple[optax.Updates, optax.EmptyState]:
+        def decayed(change: jax.Array, param: jax.Array) -> jax.Array:
+            return change - weight_decay * param * jnp.any(change != 0)
+
+        return jax.tree.map(decayed, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
 def rate() -> optax.GradientTransformationExtraArgs:
     """Updates times the learning rate; the last of a chain."""
 
