@@ -43,9 +43,10 @@ def distance_to_targets(context_ids_BxK: jax.Array, target_ids_BxM: jax.Array, g
 
     V-JEPA 2.1 weights the loss of a visible token by one over its square root.
     """
-    context, target = (jnp.stack(token_coordinates(ids, grid), -1) for ids in (context_ids_BxK, target_ids_BxM))
-    squared_BxKxM = jnp.square(context[:, :, None] - target[:, None]).sum(-1)
-    return jnp.sqrt(squared_BxKxM.min(-1).astype(jnp.float32))
+    context, target = (token_coordinates(ids, grid) for ids in (context_ids_BxK, target_ids_BxM))
+    # A sum of three, not a reduction over an axis of three: compilers then hold no array of all pairs.
+    squared_BxKxM = sum(jnp.square(c[:, :, None] - t[:, None]) for c, t in zip(context, target, strict=True))
+    return jnp.sqrt(jnp.asarray(squared_BxKxM).min(-1).astype(jnp.float32))
 
 
 def segment_angles(positions: jax.Array, width: int, interleaved: bool) -> jax.Array:
