@@ -14,6 +14,7 @@ import numpy as np
 from surgmotion_jax.data.cache import VideoCache
 from surgmotion_jax.data.catalogue import (
     BudgetExceeded,
+    Catalogue,
     Stretch,
     Video,
     check_budget,
@@ -23,7 +24,8 @@ from surgmotion_jax.data.catalogue import (
 from surgmotion_jax.data.config import DataConfig
 from surgmotion_jax.data.decode import read_all, read_frames
 from surgmotion_jax.data.generator import keyed_generator
-from surgmotion_jax.data.media import UnreadableVideo
+from surgmotion_jax.data.images import read_single_image
+from surgmotion_jax.data.media import UnreadableVideo, covering
 from surgmotion_jax.data.mixture import shares
 from surgmotion_jax.data.sample import Fault, Sample
 
@@ -72,16 +74,20 @@ class ClipDataset:
     over at its end. The frame is scaled to cover the canvas, and a canvas cut out at a random place for train,
     at the centre for held-out clips; all other augmentation is the device's.
 
+    Given the `catalogue` of another dataset over the same sources, it opens no file and keeps that one's split: clips
+    of another length then come from the same stretches of time. Where clips have one frame, each image of a frame
+    folder has its own size.
+
     Raises:
         ValueError: nothing readable, too short, or nothing left to hold out; the message names the source.
         BudgetExceeded: too many unreadable files, all listed.
     """
 
-    def __init__(self, config: DataConfig, seed: int) -> None:
+    def __init__(self, config: DataConfig, seed: int, catalogue: Catalogue | None = None) -> None:
         if not 0 <= seed < 2**64:
             raise ValueError(f"data seed: found {seed}, allowed are whole numbers in [0, 2**64)")
         self.config, self.seed = config, seed
-        self.catalogue = scan(config, seed)
+        self.catalogue = catalogue or scan(config, seed)
         self._groups = self._training_groups()
         self.share = self._shares()
         self._heldout = self._heldout_order()
@@ -191,10 +197,9 @@ class ClipDataset:
 
     def _frames(self, video: Video, times_s: list[float]) -> np.ndarray:
         info, limits = video.info, limits_of(self.config)
-        scale = max(self.config.canvas[0] / info.height, self.config.canvas[1] / info.width)
-        height = max(self.config.canvas[0], round(info.height * scale))
-        width = max(self.config.canvas[1], round(info.width * scale))
-
+        if self.config.frames == 1 and info.images:
+            return read_single_image(info, times_s[0], self.config.canvas, limits)
+        height, width = covering((info.height, info.width), self.config.canvas)
         table = self._cache.get(
             info.path,
             info.frames,

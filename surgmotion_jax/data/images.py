@@ -15,6 +15,7 @@ from surgmotion_jax.data.media import (
     UnreadableVideo,
     VideoInfo,
     check_times,
+    covering,
 )
 from surgmotion_jax.data.still import IMAGE_ERRORS, decoded_still, displayed_size, open_still
 
@@ -66,6 +67,20 @@ def read_images(info: VideoInfo, times_s: Sequence[float], size: Size, limits: L
     row_T = [min(info.tick(time_s), len(info.images) - 1) for time_s in times_s]
     frames = {row: _read_image(info, row, size, limits) for row in dict.fromkeys(row_T)}
     return np.stack([frames[row] for row in row_T])
+
+
+def read_single_image(info: VideoInfo, time_s: float, canvas: tuple[int, int], limits: Limits) -> np.ndarray:
+    """The image on display at `time_s`, scaled to cover the canvas, uint8 [1, H, W, 3].
+
+    Unlike a frame of a video it may have another size than the folder's other images. Raises UnreadableVideo naming it.
+    """
+    check_times([time_s])
+    path = os.path.join(info.path, info.images[min(info.tick(time_s), len(info.images) - 1)])
+    with decoded_still(path, "image does not decode"), Image.open(path) as image:
+        width, height = displayed_size(image)
+        upright = open_still(path, image, limits, (width, height), "itself")
+        rows, columns = covering((height, width), canvas)
+        return np.asarray(upright.resize((columns, rows), Image.Resampling.BILINEAR))[None]
 
 
 def read_all_images(info: VideoInfo, size: Size, limits: Limits) -> FrameTable:

@@ -156,6 +156,12 @@ class VideoInfo:
         return max(size, round(self.height * scale)), max(size, round(self.width * scale))
 
 
+def covering(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) to which a picture of `size` is scaled so that it just covers the canvas."""
+    scale = max(canvas[0] / size[0], canvas[1] / size[1])
+    return max(canvas[0], round(size[0] * scale)), max(canvas[1], round(size[1] * scale))
+
+
 @dataclass(frozen=True, eq=False)
 class FrameTable:
     """A whole decoded video: `at` answers exactly what reading the file would."""
