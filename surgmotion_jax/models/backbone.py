@@ -170,6 +170,6 @@ class FeaturePredictor(Protocol):
         """
         ...
 
-    def flops(self, context: int, target: int) -> PassFlops:
-        """Operations of predicting so many tokens from so many."""
+    def flops(self, context: int, target: int, visible: bool = False) -> PassFlops:
+        """Operations of predicting so many tokens from so many, and of predicting these too if `visible`."""
         ...

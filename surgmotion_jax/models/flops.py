@@ -31,10 +31,14 @@ def encoder_flops(config: ModelConfig, tokens: int) -> int:
     return embed_flops(config, tokens) + trunk_flops(config.encoder, tokens)
 
 
-def predictor_flops(config: ModelConfig, context: int, target: int, embed: int) -> int:
-    """The predictor: context features in, at a cost of `embed`, target features out; its blocks see both."""
+def predictor_flops(config: ModelConfig, context: int, target: int, embed: int, visible: bool = False) -> int:
+    """The predictor: context features in, at a cost of `embed`, target features out; its blocks see both.
+
+    If `visible`, features of the context are predicted too.
+    """
     c = config.predictor_trunk
-    return embed + trunk_flops(c, context + target) + 2 * target * c.width * config.target_width
+    predicted = target + context * visible
+    return embed + trunk_flops(c, context + target) + 2 * predicted * c.width * config.target_width
 
 
 def recomputed_flops(c: TransformerConfig, tokens: int) -> int:

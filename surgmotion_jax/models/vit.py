@@ -176,10 +176,10 @@ class VitPredictor:
             {"params": params}, context_BxKxD, context_ids_BxK, target_ids_BxM, grid, index, visible, image
         )
 
-    def flops(self, context: int, target: int) -> PassFlops:
+    def flops(self, context: int, target: int, visible: bool = False) -> PassFlops:
         embed = 2 * context * self._embed_weights
         again = recomputed_flops(self.config.predictor_trunk, context + target)
-        return PassFlops(predictor_flops(self.config, context, target, embed), embed, again)
+        return PassFlops(predictor_flops(self.config, context, target, embed, visible), embed, again)
 
     @property
     def _embed_weights(self) -> int:

@@ -50,7 +50,7 @@ def training_clips(config: PretrainConfig, count: int, say: Callable[[str], None
         for fault in raw.skipped:
             say(f"unreadable, replaced by another clip: {fault.path}: {fault.reason}")
         program = program_of_step(programs, config.seed, step).name
-        arrays = RawBatch(*map(jnp.asarray, (raw.video_BxTxHxWx3, raw.valid_BxT, raw.index_B)))
+        arrays = RawBatch(jnp.asarray(raw.video_BxTxHxWx3), jnp.asarray(raw.valid_BxT), jnp.asarray(raw.index_B))
         ready = prepared[program](arrays, jnp.int32(step))
         for row in range(min(rows, count - step * batch)):
             yield one_clip(ready, raw, row, program, config)

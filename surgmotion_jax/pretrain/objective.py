@@ -22,7 +22,7 @@ from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.diversity import spread
 from surgmotion_jax.pretrain.losses.motion import MotionLossConfig, motion_loss, token_weights
 from surgmotion_jax.pretrain.losses.pixels import pixel_targets
-from surgmotion_jax.pretrain.losses.table import active_terms, settings_of
+from surgmotion_jax.pretrain.losses.table import active_terms, predicts_visible, settings_of
 from surgmotion_jax.pretrain.losses.term import TermInputs
 from surgmotion_jax.pretrain.sample.augment import augment, centre
 from surgmotion_jax.pretrain.sample.mask_kind import Scored
@@ -38,11 +38,15 @@ TARGET_NORM_EPS = 1e-5  # the loss's layer norm has PyTorch's functional default
 
 
 class RawBatch(NamedTuple):
-    """What the host sends: uint8 clips, which frames are real, and each clip's global sample index."""
+    """What the host sends: uint8 clips, which frames are real, and each clip's global sample index.
+
+    `images` are those of the same step, clips of one frame, where a run has images.
+    """
 
     video_BxTxHxWx3: jax.Array
     valid_BxT: jax.Array
     index_B: jax.Array
+    images: RawBatch | None = None
 
 
 class TargetWeights(NamedTuple):
@@ -134,9 +138,18 @@ def weigh_targets(
 
 
 def targets_of(encoder: Params, patches_BxNxP: jax.Array, config: PretrainConfig, layout: Layout) -> jax.Array:
-    """Features of all tokens, layer-normed without affine: [B,N,C] float32."""
-    tokens = backbone_of(config.model).encode(encoder, patches_BxNxP, grid=config.grid, layout=layout).tokens
-    return normalise(tokens, TARGET_NORM_EPS)
+    """Features of all tokens, layer-normed without affine: [B,N,D] float32. D holds the levels of V-JEPA 2.1."""
+    backbone = backbone_of(config.model)
+    tokens = backbone.encode(encoder, patches_BxNxP, grid=config.grid, levels=True, layout=layout).tokens
+    return normalise_levels(tokens, config.model.v21.outputs)
+
+
+def normalise_levels(x_BxNxD: jax.Array, levels: int) -> jax.Array:
+    """Layer norm without affine of each of so many levels, side by side in D, by itself; float32."""
+    if levels == 1:
+        return normalise(x_BxNxD, TARGET_NORM_EPS)
+    x_BxNxLxC = x_BxNxD.reshape(*x_BxNxD.shape[:-1], levels, -1)
+    return normalise(x_BxNxLxC, TARGET_NORM_EPS).reshape(x_BxNxD.shape)
 
 
 def pixels_of(prepared: Prepared, config: PretrainConfig) -> jax.Array:
@@ -145,21 +158,41 @@ def pixels_of(prepared: Prepared, config: PretrainConfig) -> jax.Array:
     return pixel_targets(prepared.video01_BxTxHxWx3, model.patch, model.tubelet, config.objective.norm_pixels)
 
 
-def predict_targets(
-    params: Params, patches_BxNxP: jax.Array, mask: MaskSet, config: PretrainConfig, layout: Layout
-) -> tuple[jax.Array, jax.Array]:
-    """Encodes the context alone, predicts the targets. Returns (predictions [B,M,C] float32, context [B,K,C]).
+class Forward(NamedTuple):
+    """What a mask set makes of the online networks, float32: predictions, and what they are made from."""
 
-    Under the pixel objective predictions are of pixels, [B,M,P].
+    targets_BxMxD: jax.Array
+    context_BxKxC: jax.Array
+    visible_BxKxD: jax.Array | None  # predictions of the visible tokens, where they were asked for
+
+
+def predict(
+    params: Params, patches_BxNxP: jax.Array, mask: MaskSet, config: PretrainConfig, layout: Layout, visible: bool
+) -> Forward:
+    """Encodes the context alone, predicts the targets, and the visible tokens too if asked.
+
+    The context is the encoder's training output. Under the pixel objective predictions are of pixels, [B,M,P].
     """
     grid: Grid = config.grid
     head = config.objective
-    visible = gather_tokens(patches_BxNxP, mask.context_BxK)
+    seen = gather_tokens(patches_BxNxP, mask.context_BxK)
     encoder, predictor = backbone_of(config.model), backbone_of(head.head_model(config.model)).predictor
-    context = encoder.encode(params["encoder"], visible, mask.context_BxK, grid=grid, layout=layout).tokens
-    ids = mask.context_BxK, mask.target_BxM
-    predicted = predictor.predict(params[head.head], context, *ids, grid=grid, layout=layout)
-    return predicted.astype(jnp.float32), context
+    encoded = encoder.encode(params["encoder"], seen, mask.context_BxK, grid=grid, levels=True, layout=layout)
+    inputs = params[head.head], encoded.tokens, mask.context_BxK, mask.target_BxM
+    image = encoder.is_image(seen, grid)
+    if not visible:
+        alone = predictor.predict(*inputs, grid=grid, image=image, layout=layout)
+        return Forward(alone.astype(jnp.float32), encoded.tokens, None)
+    both = predictor.predict_all(*inputs, grid=grid, image=image, layout=layout)
+    assert both.context is not None, "predict_all predicts visible tokens"
+    return Forward(both.targets.astype(jnp.float32), encoded.tokens, both.context.astype(jnp.float32))
+
+
+def predict_targets(
+    params: Params, patches_BxNxP: jax.Array, mask: MaskSet, config: PretrainConfig, layout: Layout
+) -> tuple[jax.Array, jax.Array]:
+    """`predict` of the targets alone: (predictions [B,M,D] float32, context [B,K,C])."""
+    return predict(params, patches_BxNxP, mask, config, layout, visible=False)[:2]
 
 
 def loss_and_metrics(
@@ -177,9 +210,11 @@ def loss_and_metrics(
     step = jnp.asarray(step, jnp.int32)
     targets_BxNxD = training_targets(params, target_encoder, prepared, config, layout)
     sets = []
-    for number in range(len(prepared.masks)):
-        predicted = predict_targets(params, prepared.patches_BxNxP, prepared.masks[number], config, layout)
-        sets.append(set_terms(record_of(prepared, number, *predicted, targets_BxNxD, config, step), config))
+    visible = predicts_visible(config.loss, config.objective.predicts)
+    for number, mask in enumerate(prepared.masks):
+        predicted, context, seen = predict(params, prepared.patches_BxNxP, mask, config, layout, visible)
+        record = record_of(prepared, number, predicted, context, targets_BxNxD, config, step, seen)
+        sets.append(set_terms(record, config))
     metrics = {name: jnp.stack([metrics[name] for metrics in sets]).mean() for name in sets[0]}
     return metrics["loss/total"], metrics
 
@@ -205,6 +240,7 @@ def record_of(
     targets_BxNxD: jax.Array,
     config: PretrainConfig,
     step: jax.Array,
+    context_predicted_BxKxD: jax.Array | None = None,
 ) -> TermInputs:
     """What the terms look at, of mask set `number`."""
     mask, weights = prepared.masks[number], prepared.weights[number]
@@ -214,7 +250,7 @@ def record_of(
         target_BxMxD=gather_tokens(targets_BxNxD, mask.target_BxM),
         all_targets_BxNxD=targets_BxNxD,
         context_BxKxC=context_BxKxC,
-        context_predicted_BxKxD=None,
+        context_predicted_BxKxD=context_predicted_BxKxD,
         mask=mask,
         grid=config.grid,
         weight_BxM=weights.motion_BxM if by_motion else weights.plain_BxM,
@@ -233,7 +269,7 @@ def set_terms(inputs: TermInputs, config: PretrainConfig) -> Metrics:
     with jax.named_scope("losses"):
         for name, term, settings in active_terms(config.loss, config.objective.predicts):
             measured = term.measure(inputs, settings)
-            total = total + settings.weight * measured.value
+            total = total + settings.weight * term.share(settings, inputs.step) * measured.value
             metrics[f"loss/{name}"] = measured.value
             metrics |= {f"gauge/{gauge}": value for gauge, value in measured.gauges.items()}
         metrics["loss/l1"] = motion_loss(inputs.predicted_BxMxD, inputs.target_BxMxD, inputs.plain_BxM)

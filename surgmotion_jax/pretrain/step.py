@@ -15,6 +15,7 @@ from surgmotion_jax.optim.rates import step as optimizer_step
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain import schedules
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.image_branch import image_program, mixed_loss, of_images
 from surgmotion_jax.pretrain.objective import Metrics, Prepared, RawBatch, loss_and_metrics, prepare
 from surgmotion_jax.pretrain.optimizer import ema, make_optimizer
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
@@ -35,9 +36,15 @@ def prepare_shards(
 def _gradients(
     state: TrainState, batch: RawBatch, config: PretrainConfig, program: MaskProgram, layout: MeshLayout
 ) -> tuple[Params, Metrics]:
-    prepared = prepare_shards(batch, state.step, config, program, layout, training=True)
-    differentiate = jax.grad(loss_and_metrics, has_aux=True)
-    return differentiate(state.params, state.target, prepared, config, layout, state.step)
+    clips, images = batch._replace(images=None), batch.images
+    prepared = prepare_shards(clips, state.step, config, program, layout, training=True)
+    if images is None:
+        differentiate = jax.grad(loss_and_metrics, has_aux=True)
+        return differentiate(state.params, state.target, prepared, config, layout, state.step)
+    single = of_images(config)
+    pictures = prepare_shards(images, state.step, single, image_program(single), layout, training=True)
+    both = jax.grad(mixed_loss, has_aux=True)
+    return both(state.params, state.target, prepared, pictures, config, layout, state.step)
 
 
 def accumulated_gradients(
@@ -107,6 +114,14 @@ def abstract_batch(config: PretrainConfig, layout: MeshLayout, batch: int) -> Ra
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.batch), shapes)
 
 
+def abstract_training_batch(config: PretrainConfig, layout: MeshLayout) -> RawBatch:
+    """Shapes and shardings of what a training step takes: its clips, and images where the config has some."""
+    clips = abstract_batch(config, layout, config.optim.batch)
+    if not config.images.batch:
+        return clips
+    return clips._replace(images=abstract_batch(of_images(config), layout, config.images.batch))
+
+
 def resolve(config: PretrainConfig, layout: MeshLayout) -> PretrainConfig:
     """`config` with `model.attention` 'auto' replaced by what the mesh's devices run best; otherwise the same."""
     model = resolve_attention(config.model, layout.mesh.devices.flat[0].platform)
@@ -127,5 +142,5 @@ def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLay
 
 def compile_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> jax.stages.Compiled:
     """The step compiled ahead of time for one mask program; has `memory_analysis()`."""
-    abstract = abstract_state(config, layout), abstract_batch(config, layout, config.optim.batch)
+    abstract = abstract_state(config, layout), abstract_training_batch(config, layout)
     return jit_train_step(config, program, layout).lower(*abstract).compile()

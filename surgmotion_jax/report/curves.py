@@ -135,8 +135,9 @@ NAMED = {curve.name for panels in (LOSS, COLLAPSE, PROBE, TRAINING, SPEED) for p
 
 def loss_terms(run: RunRecord) -> Panel:
     """Every term that the run logged, under its own name, and the unweighted error beside them."""
-    names = sorted(name for name in run.names("train") if name.startswith("loss/") and name not in NAMED)
-    terms = [_train(name, name.removeprefix("loss/")) for name in names if name != "loss/l1"]
+    own = ("loss/", "image/")
+    names = sorted(name for name in run.names("train") if name.startswith(own) and name not in NAMED)
+    terms = [_train(n, n.removeprefix("loss/").replace("/", " ")) for n in names if not n.endswith("/l1")]
     return Panel("Loss terms", (*terms, _train("loss/l1", "plain L1", "dash")), unit="before weighting", log=True)
 
 

@@ -20,6 +20,7 @@ from surgmotion_jax.runs.session import Session
 def announce(session: Session, inputs: Inputs) -> None:
     """Prints what is about to run and writes it beside the metrics."""
     summary = summarise(session.config, session.layout, inputs.abstract, inputs.masks) | data_lines(inputs.dataset)
+    summary |= {} if inputs.images is None else image_lines(inputs.images)
     for label, text in (*summary.items(), *further_lines(session, inputs)):
         session.say(f"{label:>12}  {text}")
     if session.first:
@@ -32,6 +33,16 @@ def data_lines(dataset: ClipDataset) -> dict[str, str]:
         f"data {row['dataset']}": (
             f"{row['files']} files, {row['hours']:.2f} h, {row['clips_train']} training and {row['clips_heldout']} "
             f"held-out clips, {100 * row['share']:.0f} % of draws, {row['unreadable']} unreadable"
+        )
+        for row in describe(dataset)
+    }
+
+
+def image_lines(dataset: ClipDataset) -> dict[str, str]:
+    """A line a source of images: label and text."""
+    return {
+        f"images {row['dataset']}": (
+            f"{row['files']} folders or files, {100 * row['share']:.0f} % of draws, {row['unreadable']} unreadable"
         )
         for row in describe(dataset)
     }

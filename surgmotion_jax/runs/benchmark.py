@@ -12,7 +12,7 @@ from typing import Protocol
 
 import jax
 
-from surgmotion_jax.data import ClipDataset, batches
+from surgmotion_jax.data import ClipDataset
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, process_rows
 from surgmotion_jax.pretrain.bench.steps import (
     Counts,
@@ -24,6 +24,7 @@ from surgmotion_jax.pretrain.bench.steps import (
 )
 from surgmotion_jax.pretrain.bench.timing import Quartiles, StepTime, mfu, quartiles, ratios, take_turns
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.image_branch import of_images
 from surgmotion_jax.pretrain.objective import RawBatch
 from surgmotion_jax.pretrain.plan.cost import step_flops
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
@@ -31,6 +32,7 @@ from surgmotion_jax.pretrain.setup.machine import memory_gb
 from surgmotion_jax.pretrain.setup.placement import place
 from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.step import resolve
+from surgmotion_jax.runs.clips import image_dataset, raw, training_rows
 
 PROFILED_STEPS = 3
 OURS = "ours"
@@ -102,11 +104,10 @@ class Subject:
 def whole(config: PretrainConfig, request: Request, stack: ExitStack) -> Subject:
     """Our whole step, as training runs it."""
     config, layout, program = placed(config)
-    rows = process_rows(layout, config.optim.batch)
     if [source.path for source in config.data.sources.values()] == [SYNTHETIC]:
-        source = repeated(synthetic_clips(config, rows))
+        source = repeated(synthetic_batch(config, layout))
     else:
-        source = loaded(config, rows, request, stack)
+        source = loaded(config, layout, request, stack)
     return subject_of(config, program, layout, whole_step(config, program, layout, source))
 
 
@@ -116,13 +117,21 @@ def subject_of(config: PretrainConfig, program: MaskProgram, layout: MeshLayout,
     return Subject(config, step, step_flops(config, [program]).model, masks, layout.mesh.size)
 
 
-def loaded(config: PretrainConfig, rows: tuple[int, int], request: Request, stack: ExitStack) -> Iterator[RawBatch]:
-    """Decoded clips, as training gets them, until `stack` closes."""
+def synthetic_batch(config: PretrainConfig, layout: MeshLayout) -> RawBatch:
+    """This process's rows of clips, and of images where the config has some, drawn by arithmetic."""
+    clips = synthetic_clips(config, process_rows(layout, config.optim.batch))
+    if not config.images.batch:
+        return clips
+    return clips._replace(images=synthetic_clips(of_images(config), process_rows(layout, config.images.batch)))
+
+
+def loaded(config: PretrainConfig, layout: MeshLayout, request: Request, stack: ExitStack) -> Iterator[RawBatch]:
+    """Decoded clips and images, as training gets them, until `stack` closes."""
     stop = request.warmup + request.steps + PROFILED_STEPS
     dataset = ClipDataset(config.data, config.seed)
-    source = batches(dataset, global_batch=config.optim.batch, rows=rows, start_step=0, stop_step=stop)
+    source = training_rows(config, layout, (dataset, image_dataset(config, dataset)), 0, stop)
     stack.callback(source.close)
-    return (RawBatch(b.video_BxTxHxWx3, b.valid_BxT, b.index_B) for b in source)  # type: ignore[arg-type]
+    return (raw(clips)._replace(images=raw(images) if images else None) for clips, images in source)
 
 
 class Bench:

@@ -12,6 +12,7 @@ from surgmotion_jax.pretrain.setup.agreement import DATA, listing_facts
 from surgmotion_jax.pretrain.setup.initial import Initial, plan_initial
 from surgmotion_jax.pretrain.setup.preflight import check
 from surgmotion_jax.pretrain.state import TrainState
+from surgmotion_jax.runs.clips import image_dataset
 from surgmotion_jax.runs.probe import read_probe_set
 from surgmotion_jax.runs.session import Session
 
@@ -26,6 +27,7 @@ class Inputs:
       notes: what is to be known of the alarms.
       initial: the weights that a new run starts from, where the config names some.
       dataset: the clips.
+      images: the images beside them, where the config asks for some.
       probed: the labelled windows to probe, where the config names a set.
     """
 
@@ -34,6 +36,7 @@ class Inputs:
     notes: tuple[str, ...]
     initial: Initial | None
     dataset: ClipDataset
+    images: ClipDataset | None
     probed: ProbeSet | None
 
 
@@ -44,7 +47,9 @@ def gather(session: Session) -> Inputs:
     """
     masks, abstract = check(session.config, session.layout)
     notes = check_monitoring(session.config)
-    return Inputs(masks, abstract, notes, find_initial(session), open_data(session), open_probe(session))
+    initial, dataset = find_initial(session), open_data(session)
+    images = open_images(session, dataset)
+    return Inputs(masks, abstract, notes, initial, dataset, images, open_probe(session))
 
 
 def find_initial(session: Session) -> Initial | None:
@@ -62,6 +67,14 @@ def open_data(session: Session) -> ClipDataset:
     """The clips, which all processes must find alike."""
     dataset = ClipDataset(session.config.data, session.config.seed)
     session.group.agree(DATA, listing_facts(dataset))
+    return dataset
+
+
+def open_images(session: Session, clips: ClipDataset) -> ClipDataset | None:
+    """The images of a run that has some, which all processes must find alike."""
+    dataset = image_dataset(session.config, clips)
+    if dataset is not None:
+        session.group.agree("image listing", listing_facts(dataset))
     return dataset
 
 

@@ -57,7 +57,7 @@ def make_ready(session: Session, inputs: Inputs) -> tuple[Ready, TrainState]:
     session.group.meet("programs compiled")
     state = first_state(session, inputs)
     session.group.meet("state made")
-    clips = DatasetClips(session.config, session.layout, inputs.dataset)
+    clips = DatasetClips(session.config, session.layout, inputs.dataset, inputs.images)
     return Ready(session, programs, clips, inputs.abstract), state
 
 

@@ -8,6 +8,7 @@ The ConfigDict that users override is built from these classes and turned back i
 """
 
 from surgmotion_jax.pretrain.config.augment import AugmentConfig
+from surgmotion_jax.pretrain.config.images import ImagesConfig
 from surgmotion_jax.pretrain.config.monitor import AlarmConfig, ProbeConfig
 from surgmotion_jax.pretrain.config.objective import ObjectiveConfig
 from surgmotion_jax.pretrain.config.optim import OptimConfig
@@ -21,6 +22,7 @@ __all__ = [
     "AugmentConfig",
     "CheckpointConfig",
     "HeldoutConfig",
+    "ImagesConfig",
     "InitConfig",
     "ObjectiveConfig",
     "OptimConfig",

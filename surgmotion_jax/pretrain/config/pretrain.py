@@ -12,9 +12,11 @@ from surgmotion_jax.data.config import DataConfig
 from surgmotion_jax.models.config import Grid, ModelConfig
 from surgmotion_jax.parallel.config import DistributedConfig, ParallelConfig
 from surgmotion_jax.pretrain.config.augment import AugmentConfig
+from surgmotion_jax.pretrain.config.images import ImagesConfig, check_images
 from surgmotion_jax.pretrain.config.monitor import AlarmConfig, ProbeConfig
 from surgmotion_jax.pretrain.config.objective import ObjectiveConfig, check_objective
 from surgmotion_jax.pretrain.config.optim import OptimConfig
+from surgmotion_jax.pretrain.config.predicted import check_own_targets, check_visible
 from surgmotion_jax.pretrain.config.run import CheckpointConfig, HeldoutConfig, InitConfig, RunConfig
 from surgmotion_jax.pretrain.losses.table import active_terms, default_losses, term_settings
 from surgmotion_jax.pretrain.losses.term import TermConfig
@@ -36,6 +38,7 @@ RUN_FIELDS = (
     "data.prefetch",
     "data.memory_gb",
     "data.sources.*.path",
+    "images.path",
 )
 
 
@@ -48,6 +51,7 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
     mask: MaskConfig = field(default_factory=TubeMasks, metadata={"choices": mask_settings})
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig, metadata={"choices": saliency_settings})
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -65,6 +69,10 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
         check_objective(self.objective, self.loss)
+        check_visible(self.model, self.loss, self.objective.predicts)
+        if not self.objective.pixels:
+            check_own_targets(self.model)
+        check_images(self.images, self.model, self.optim, self.augment.crop, self.objective.pixels)
         crop, patch = self.augment.crop, self.model.patch
         if crop % patch:
             raise ValueError(

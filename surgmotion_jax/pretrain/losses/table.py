@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from surgmotion_jax.pretrain.losses.affinity import AFFINITY
+from surgmotion_jax.pretrain.losses.context import CONTEXT
 from surgmotion_jax.pretrain.losses.diversity import DIVERSITY
 from surgmotion_jax.pretrain.losses.motion import L1, MOTION
 from surgmotion_jax.pretrain.losses.pixels import PIXEL, SQUARES
@@ -18,6 +19,7 @@ TERMS: dict[str, Term[Any]] = {
     "motion": MOTION,
     "diversity": DIVERSITY,
     "affinity": AFFINITY,
+    "context": CONTEXT,
     "pixel": PIXEL,
 }
 # How held-out predictions are judged, by what is predicted.
@@ -37,6 +39,11 @@ def active_terms(loss: Mapping[str, TermConfig], of: str) -> Iterator[Active]:
     for name, term in TERMS.items():
         if term.of == of and loss[name].weight:
             yield Active(name, term, loss[name])
+
+
+def predicts_visible(loss: Mapping[str, TermConfig], of: str) -> bool:
+    """Whether a term of this loss judges the predictions of visible tokens."""
+    return any(active.term.visible for active in active_terms(loss, of))
 
 
 def settings_of(loss: Mapping[str, TermConfig], kind: type[C]) -> C:

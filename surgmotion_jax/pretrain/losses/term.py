@@ -87,6 +87,11 @@ def _costs_nothing(settings: TermConfig, counts: Counts) -> float:
     return 0.0
 
 
+def _in_full(settings: TermConfig, step: jax.Array) -> float:
+    del settings, step
+    return 1.0
+
+
 def _needs_no_score(settings: TermConfig) -> NeedsScore | None:
     del settings
     return None
@@ -108,6 +113,8 @@ class Term(Generic[C]):
     error: bool = False  # the objective's own prediction error; under another objective it is left out silently
     by_motion: bool = False  # weighs by the motion score
     over_batch: bool = False  # statistics over the whole micro-batch, which more micro-batches change
+    visible: bool = False  # judges the predictions of visible tokens, which the predictor then has to make
+    share: Callable[[C, jax.Array], jax.Array | float] = _in_full  # of its weight that counts at a step
     detail: Callable[[C], str] = _says_nothing  # what the banner adds in brackets
     flops: Callable[[C, Counts], float] = _costs_nothing  # operations of a clip with their gradients; 0: negligible
     working_bytes: Callable[[C, Counts], float] = _costs_nothing  # held briefly for a clip; 0: negligible

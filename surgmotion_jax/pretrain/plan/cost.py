@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product
 
 import jax
@@ -20,7 +20,8 @@ from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import TransformerConfig
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.losses.table import Active, active_terms
+from surgmotion_jax.pretrain.image_branch import image_program, of_images
+from surgmotion_jax.pretrain.losses.table import Active, active_terms, predicts_visible
 from surgmotion_jax.pretrain.losses.term import Counts
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState
@@ -50,16 +51,24 @@ class StepFlops:
 
 
 def step_flops(config: PretrainConfig, programs: Sequence[MaskProgram]) -> StepFlops:
-    """Operations of a step, the mean over mask programs: each step draws one of them, all equally likely."""
+    """Operations of a step, the mean over mask programs: each step draws one of them, all equally likely.
+
+    Those of images, where there are some, are part of each figure.
+    """
     each = [_program_flops(config, program) for program in programs]
-    return StepFlops(*(sum(values) * config.optim.batch / len(each) for values in zip(*each, strict=True)))
+    clips = [sum(values) * config.optim.batch / len(each) for values in zip(*each, strict=True)]
+    if not config.images.batch:
+        return StepFlops(*clips)
+    images = step_flops(of_images(config), [image_program(of_images(config))])
+    return StepFlops(*map(sum, zip(clips, astuple(images), strict=True)))
 
 
 def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float, ...]:
     sets = list(zip(program.contexts, program.targets, strict=True))
     encoder, head = backbone_of(config.model), backbone_of(config.objective.head_model(config.model)).predictor
     contexts = [encoder.flops(k) for k, _ in sets]
-    predictors = [head.flops(k, m) for k, m in sets]
+    visible = predicts_visible(config.loss, config.objective.predicts)
+    predictors = [head.flops(k, m, visible) for k, m in sets]
     context, predictor = (sum(one.forward for one in each) for each in (contexts, predictors))
     whole = encoder.flops(config.grid.tokens)
     target = 0 if config.objective.pixels else whole.forward
@@ -83,12 +92,24 @@ def _terms_and_counts(config: PretrainConfig, program: MaskProgram) -> list[tupl
 
 
 def kept_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
-    """Estimated bytes that forward keeps for backward on a device that holds `clips` clips of a micro-batch."""
+    """Estimated bytes that forward keeps for backward on a device that holds `clips` clips of a micro-batch.
+
+    With them it holds its share of the images.
+    """
+    kept = _kept_of_clips(config, program, clips)
+    if not config.images.batch:
+        return kept
+    single = of_images(config)
+    return kept + _kept_of_clips(single, image_program(single), clips * config.images.batch / config.optim.batch)
+
+
+def _kept_of_clips(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
     model = config.objective.head_model(config.model)
     kept = 0.0
     for k, m in zip(program.contexts, program.targets, strict=True):
         kept += trunk_bytes(model.encoder, k) + trunk_bytes(model.predictor_trunk, k + m)
-        kept += m * model.target_width * 4 * 3  # prediction, target and their difference, float32
+        predicted = m + k * predicts_visible(config.loss, config.objective.predicts)
+        kept += predicted * model.target_width * 4 * 3  # prediction, target and their difference, float32
     patches = config.grid.tokens * model.patch_values * WIDTH[model.dtype]
     targets = config.grid.tokens * model.target_width * 4
     return clips * (kept + patches + targets)
@@ -141,6 +162,7 @@ def expected_traffic(config: PretrainConfig, state: TrainState, mesh: Mapping[st
     `state` is the abstract state. Each micro-batch gathers and scatters anew.
     """
     shared, copies, parts = mesh["fsdp"], mesh["data"], config.optim.accumulate
+    parts *= 2 if config.images.batch else 1  # clips and images pass through the networks one after the other
     encoder, predictor = (_elements(state.params[name]) for name in ("encoder", config.objective.head))
     width, again = WIDTH[config.model.dtype], int(config.model.remat in ("full", "attention"))
     # Encoder on the context, its gradient, and, for features, the target encoder: a pass each.

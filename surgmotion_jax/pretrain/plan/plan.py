@@ -37,7 +37,7 @@ from surgmotion_jax.pretrain.setup import preflight
 from surgmotion_jax.pretrain.setup.placement import place
 from surgmotion_jax.pretrain.setup.summary import bytes_per_device, describe_attention
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, kept_for_parameters
-from surgmotion_jax.pretrain.step import abstract_batch, compile_train_step
+from surgmotion_jax.pretrain.step import abstract_training_batch, compile_train_step
 
 SHARE = 0.85  # of a device's memory that a program should take at most
 JPEG_CLIP_S, MP4_CLIP_S = 0.016, 0.244  # CPU seconds to decode 16 frames: JPEG records; a 480p video file at stride 4
@@ -281,7 +281,7 @@ def memory_of(
         "parameters": bytes_per_device(state.params),
         "optimizer": bytes_per_device((state.opt_state, state.step)) - host,
         "target": bytes_per_device(state.target),
-        "batch": bytes_per_device(abstract_batch(config, layout, config.optim.batch)),
+        "batch": bytes_per_device(abstract_training_batch(config, layout)),
     }
     exact = sum(parts.values())
     kept = kept_bytes(config, program, clips)

@@ -20,7 +20,7 @@ from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.plan.cost import WIDTH
 from surgmotion_jax.pretrain.state import TrainState
-from surgmotion_jax.pretrain.step import abstract_batch
+from surgmotion_jax.pretrain.step import abstract_training_batch
 
 HLO_DTYPES = {"float32": "f32", "bfloat16": "bf16", "int32": "s32", "uint32": "u32", "uint8": "u8", "bool": "pred"}
 MODELS = {"Encoder": "encoder", "Predictor": "predictor"}  # module -> parameters; pixels: "decoder"
@@ -125,7 +125,7 @@ def work_of(op_name: str, loop: str) -> str:
 
 def unexpected_arguments(config: PretrainConfig, layout: MeshLayout, state: TrainState, text: str) -> tuple[str, ...]:
     """Arguments of the compiled program that are not shards as the rules give them, such as a replicated weight."""
-    batch = abstract_batch(config, layout, config.optim.batch)
+    batch = abstract_training_batch(config, layout)
     expected = Counter(
         f"{HLO_DTYPES[x.dtype.name]}[{','.join(map(str, x.sharding.shard_shape(x.shape)))}]"
         for x in jax.tree.leaves((state, batch))

@@ -20,7 +20,7 @@ from surgmotion_jax.pretrain.plan.plan import (
 from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.setup.summary import bytes_per_device
 from surgmotion_jax.pretrain.state import TrainState
-from surgmotion_jax.pretrain.step import abstract_batch
+from surgmotion_jax.pretrain.step import abstract_training_batch
 
 HOST_LINK = 16e9  # bytes a second between a device and its host: 8 lanes of PCIe 4.0, which all have
 
@@ -81,7 +81,7 @@ class Estimator:
         state = self.states[kind]
         host = offloaded_bytes(config, state)
         held = bytes_per_device(state) + bytes_per_device(state.params) - host
-        held += bytes_per_device(abstract_batch(config, layout, config.optim.batch))
+        held += bytes_per_device(abstract_training_batch(config, layout))
         programs = mask_programs(config.mask, config.grid)
         program = largest(programs)
         growing = self.factor * (kept_bytes(config, program, clips) + working_bytes(config, program, clips))

@@ -25,7 +25,7 @@ def setup_facts(config: PretrainConfig, workdir: str) -> dict[str, str]:
     del tree["distributed"]
     for source in tree["data"]["sources"].values():
         del source["path"]
-    del tree["probe"]["root"]
+    del tree["probe"]["root"], tree["images"]["path"]
     versions = {f"version of {name}": text for name, text in installed_versions().items()}
     sources = {"source files of the package": source_digest()}
     return {"workdir": str(workdir), **versions, **sources, **dict(_flat(tree))}

@@ -43,7 +43,7 @@ def demand_of(config: PretrainConfig) -> Demand:
             for axis in mesh_axes(entry):
                 split[axis] = math.gcd(split[axis], size)
     optim = config.optim
-    batch = math.gcd(optim.batch // optim.accumulate, config.heldout.batch)
+    batch = math.gcd(optim.batch // optim.accumulate, config.heldout.batch, config.images.batch // optim.accumulate)
     kept = _bytes(state) - (_bytes(state.opt_state) if optim.offload else 0)  # what is offloaded is the hosts'
     return Demand(kept + _bytes(state.params), batch, split["fsdp"], split["tensor"])
 

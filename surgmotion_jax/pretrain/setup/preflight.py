@@ -25,15 +25,12 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
                 f"the {name} has {trunk.heads} heads, not divisible by parallel.tensor {tensor}; choose a tensor size "
                 f"that divides the heads of encoder and {head}."
             )
-    if model.v21.levels > 1:
-        raise ValueError(
-            f"model.v21.levels is {model.v21.levels}: V-JEPA 2.1 weights can be converted, loaded and evaluated, but "
-            "their loss over several levels is not built; set --config.model.v21.levels=0 to pretrain."
-        )
     programs = mask_programs(config.mask, config.grid)
     check_terms(config, programs)
     check_batch("optim.batch", config.optim.batch, layout, config.optim.accumulate)
     check_batch("heldout.batch", config.heldout.batch, layout)
+    if config.images.batch:
+        check_batch("images.batch", config.images.batch, layout, config.optim.accumulate)
     return programs, abstract_state(config, layout)
 
 

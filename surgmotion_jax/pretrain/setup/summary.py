@@ -12,6 +12,7 @@ from surgmotion_jax.models.attention import AUTO, resolve_attention, settled
 from surgmotion_jax.models.fused_attention import PACKED, why_not
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.image_branch import image_program, of_images
 from surgmotion_jax.pretrain.losses.table import active_terms
 from surgmotion_jax.pretrain.plan.cost import step_flops
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
@@ -73,6 +74,19 @@ def describe_loss(config: PretrainConfig) -> str:
     return f"{' + '.join(terms)} {config.objective.describe()}".rstrip() + f"; saliency {config.saliency.kind}"
 
 
+def image_line(config: PretrainConfig) -> dict[str, str]:
+    """The images of a step, where the config has some."""
+    if not config.images.batch:
+        return {}
+    single = of_images(config)
+    program, side = image_program(single), single.augment.crop
+    text = (
+        f"{single.optim.batch} a step, {side} x {side} px, {program.contexts[0]} context + {program.targets[0]} target "
+        f"tokens, {100 * config.images.share:g} % of the gradient; {describe_loss(single)}"
+    )
+    return {"images": text}
+
+
 def describe_attention(config: PretrainConfig, layout: MeshLayout, programs: Sequence[MaskProgram]) -> str:
     """The attention of the blocks; of a fused one also where another takes its place, and why."""
     name = config.model.attention
@@ -107,6 +121,7 @@ def summarise(
         "masks": "; ".join(
             f"{name}: " + ", ".join(f"{k} context + {m} target" for k, m in sets) for name, sets in counts.items()
         ),
+        **image_line(config),
         "loss": describe_loss(config),
         "work": describe_work(config, programs),
         **rival_line(config, programs),

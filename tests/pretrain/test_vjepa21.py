@@ -1,0 +1,120 @@
+"""Training V-JEPA 2.1 from converted weights at another crop and clip length, on any mesh, and after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from surgmotion_jax.checkpoints.errors import CheckpointMismatch
+from surgmotion_jax.checkpoints.manifest import ManifestFields
+from surgmotion_jax.checkpoints.weights import save_weights
+from surgmotion_jax.models.architecture import architecture
+from surgmotion_jax.models.reference_names import encoder_from_facebook, predictor_from_facebook
+from surgmotion_jax.parallel.mesh import to_global
+from surgmotion_jax.pretrain.config import InitConfig
+from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.setup.initial import plan_initial, start_from
+from surgmotion_jax.pretrain.state import create_state
+from surgmotion_jax.pretrain.step import compile_train_step
+from tests.models.test_parity21 import MODEL
+from tests.parallel.test_sharding import layout_of
+from tests.pretrain.fixtures import random_batch, small_config
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+# The architecture of the golden weights, which were made for 8 frames of 32 px.
+ARCHITECTURE = {
+    **{f"model.{name}": getattr(MODEL, name) for name in ("depth", "width", "heads", "mlp", "positions")},
+    **{f"model.predictor.{name}": getattr(MODEL.predictor, name) for name in ("width", "depth", "heads", "mlp")},
+    **{f"model.v21.{name}": getattr(MODEL.v21, name) for name in ("levels", "rope_grid", "modality")},
+    "model.predictor.mask_tokens": 2,
+    "model.v21.context_projection": True,
+}
+ELSEWHERE = {
+    **ARCHITECTURE,
+    "loss.context.weight": 0.5,
+    "data.frames": 4,
+    "data.canvas": (80, 80),
+    "augment.crop": 64,
+    "optim.warmup_steps": 20,
+    "steps": 300,
+}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """The golden weights as converted ones: encoder, its teacher and predictor of different numbers."""
+    core, step = (np.load(GOLDEN / f"{name}.npz") for name in ("vjepa21_fb", "trainstep21_fb"))
+    weights = {k.removeprefix("w/"): core[k] for k in core.files if k.startswith("w/")}
+    teacher = {k.removeprefix("teacher/"): step[k] for k in step.files if k.startswith("teacher/")}
+    leaves = {
+        "params": {
+            "encoder": encoder_from_facebook(weights, 2, "encoder."),
+            "predictor": predictor_from_facebook(weights, 2, "predictor."),
+        },
+        "target": encoder_from_facebook(teacher, 2),
+    }
+    folder = tmp_path_factory.mktemp("weights") / "vjepa21"
+    save_weights(folder, leaves, ManifestFields("weights", architecture(MODEL), {}))
+    return folder
+
+
+def continued(config, converted, shape=(1, 1, 1)):
+    """A state of the converted weights on a mesh, and the compiled step."""
+    layout = layout_of(*shape)
+    initial = plan_initial(InitConfig(checkpoint=str(converted)), config.model)
+    state = start_from(initial, create_state(config, layout))
+    step = compile_train_step(config, mask_programs(config.mask, config.grid)[0], layout)
+    return state, lambda state, batch: step(state, to_global(layout, batch, config.optim.batch))
+
+
+def losses(config, converted, count, shape=(1, 1, 1)):
+    """The losses of some steps on different clips, and the last state."""
+    state, step = continued(config, converted, shape)
+    found = []
+    for seed in range(count):
+        state, metrics = step(state, random_batch(config, config.optim.batch, seed % 8))
+        assert metrics["optim/skipped"] == 0, "finite"
+        found.append(float(metrics["loss/total"]))
+    return found, state
+
+
+@pytest.fixture(scope="module")
+def single(converted):
+    return losses(small_config(**ELSEWHERE), converted, 3)
+
+
+def test_converted_weights_go_on_at_another_crop_and_clip_length(single, converted):
+    found, state = single
+    assert np.isfinite(found).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    again, _ = losses(small_config(**ELSEWHERE), converted, 3)
+    assert again == found, "the same bits from the same start"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
+def test_any_mesh_gives_the_same_steps(single, converted, shape):
+    assert MODEL.heads % shape[2] == 0
+    found, _ = losses(small_config(**ELSEWHERE), converted, 3, shape)
+    np.testing.assert_allclose(found, single[0], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_three_hundred_steps_are_finite_and_the_loss_falls(converted):
+    found, state = losses(small_config(**ELSEWHERE, **{"loss.context.rise": (20, 40)}), converted, 300)
+    assert np.isfinite(found).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert np.mean(found[-50:]) < 0.8 * np.mean(found[40:60])
+
+
+def test_a_distilled_predictor_is_refused_by_its_fields(converted):
+    distilled = {"model.v21.output_levels": 1}
+    config = small_config(**ELSEWHERE, **distilled)
+    with pytest.raises(CheckpointMismatch, match=r"model\.v21\.output_levels"):
+        plan_initial(InitConfig(checkpoint=str(converted)), config.model)
+    parts = ("encoder", "target")
+    told = plan_initial(InitConfig(checkpoint=str(converted), parts=parts), config.model).told
+    assert any("predictor: freshly initialised" in line for line in told)
