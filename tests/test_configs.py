@@ -27,12 +27,14 @@ ROOT = Path(__file__).parents[1]
 ARGUMENTS = {
     "pretrain/tiny": ("",),
     "pretrain/vjepa2_vitl": ("", ":cooldown"),
+    "pretrain/vjepa21_vitl": ("", ":cooldown"),
+    "pretrain/vjepa21_vitg": ("", ":cooldown"),
     "pretrain/simulated": ("", ":vjepa"),
-    "pretrain/surgmotion_vitl": (":stage1", ":stage2"),
-    "pretrain/surgmotion_vitg": (":stage1", ":stage2"),
+    "pretrain/surgmotion_vitl": (":stage1", ":stage2", ":vjepa21", ":vjepa21_stage2"),
+    "pretrain/surgmotion_vitg": (":stage1", ":stage2", ":vjepa21", ":vjepa21_stage2"),
 }
 EVERY = [name + argument for name, arguments in ARGUMENTS.items() for argument in arguments]
-CONTINUING = [name for name in EVERY if name.endswith((":cooldown", ":stage2"))]
+CONTINUING = [name for name in EVERY if name.endswith(("cooldown", "stage2"))]
 SURGICAL = ["pretrain/surgmotion_vitl", "pretrain/surgmotion_vitg"]
 
 
@@ -104,6 +106,8 @@ def test_parameters_are_those_of_the_released_models(name, encoder, predictor):
     [
         ("pretrain/vjepa2_vitl", 16, 4, 256, 2048, [154 * 8, 205 * 8]),
         ("pretrain/vjepa2_vitl:cooldown", 64, 4, 256, 8192, [154 * 32, 205 * 32]),
+        ("pretrain/vjepa21_vitl", 16, 4, 256, 2048, [154 * 8, 205 * 8]),
+        ("pretrain/vjepa21_vitg:cooldown", 64, 4, 256, 8192, [154 * 32, 205 * 32]),
         *((f"{n}:stage1", 16, 1, 224, 1568, [c * 8 for c in (147, 157, 167, 176, 186)]) for n in SURGICAL),
         *((f"{n}:stage2", 64, 1, 224, 6272, [c * 32 for c in (147, 157, 167, 176, 186)]) for n in SURGICAL),
     ],
@@ -120,6 +124,8 @@ def test_clips_and_token_counts(name, frames, fps, crop, tokens, targets):
     [
         ("pretrain/vjepa2_vitl", 240_000, 3072, {0: 1e-4, 11_999: 5.25e-4, 239_999: 5.25e-4}),
         ("pretrain/vjepa2_vitl:cooldown", 12_000, 3072, {0: 5.25e-4, 5_999: 2.63e-4, 11_999: 1e-6}),
+        ("pretrain/vjepa21_vitl", 300_000, 3072, {0: 1e-4, 11_999: 6e-4, 299_999: 6e-4}),
+        ("pretrain/vjepa21_vitg:cooldown", 12_000, 3072, {0: 6e-4, 5_999: 3.005e-4, 11_999: 1e-6}),
         *((f"{n}:stage1", 60_000, 256, {0: 3.03e-5, 11_999: 1.516e-4, 59_999: 1.516e-4}) for n in SURGICAL),
         *((f"{n}:stage2", 24_000, 64, {0: 7.578e-5, 11_999: 3.84e-5, 23_999: 1e-6}) for n in SURGICAL),
     ],
@@ -174,6 +180,44 @@ def test_cooldown_ends_at_the_final_rate_whatever_its_length_unless_told_otherwi
     public_code = build("pretrain/vjepa2_vitl:cooldown", "--config.optim.decay_steps=15000")
     assert public_code.steps == 12_000
     assert rate(public_code, 11_999) == pytest.approx(1.058e-4, rel=1e-3)
+
+
+def test_vjepa21_adds_levels_visible_tokens_and_images_to_vjepa2():
+    model = {"positions", "v21.levels", "v21.rope_grid", "v21.modality", "v21.context_projection"}
+    predictor = {"predictor.depth", "predictor.mask_tokens"}
+    fields = {f"model.{field}" for field in model | predictor}
+    fields |= {"loss.context.weight", "loss.context.rise", "images.batch", "images.canvas"}
+    fields |= {"steps", "optim.lr", "optim.warmup_from"}
+    assert changed("pretrain/vjepa2_vitl", "pretrain/vjepa21_vitl") == fields
+    config = build("pretrain/vjepa21_vitl")
+    assert (config.loss["context"].weight, config.images.batch, config.images.share) == (0.5, 4608, 0.5)
+    assert config.model.context_width == config.model.target_width == 4 * 1024
+    assert changed("pretrain/vjepa21_vitl", "pretrain/vjepa21_vitg") == {
+        "model.variant",
+        "parallel.data",
+        "parallel.fsdp",
+    }
+
+
+@pytest.mark.parametrize("name", SURGICAL)
+def test_the_surgical_recipe_on_vjepa21_adds_its_model_and_context_loss(name):
+    adds = {"model.positions", *(f"model.v21.{field}" for field in ("levels", "rope_grid", "modality"))}
+    adds |= {"model.v21.context_projection", "model.predictor.depth", "model.predictor.mask_tokens"}
+    adds |= {"loss.context.weight"}
+    assert changed(f"{name}:stage1", f"{name}:vjepa21") == adds | {"loss.context.rise"}
+    assert changed(f"{name}:stage2", f"{name}:vjepa21_stage2") == adds
+    loss = build(f"{name}:vjepa21").loss
+    weights = {term: settings.weight for term, settings in loss.items() if settings.weight}
+    assert weights == {"motion": 1.0, "diversity": 0.3, "affinity": 0.1, "context": 0.5, "pixel": 1.0}
+
+
+def test_the_cooldown_of_vjepa21_has_the_context_loss_in_full_and_without_distances():
+    optim = {f"optim.{field}" for field in ("schedule", "final_lr", "warmup_steps", "decay_steps")}
+    context = {"loss.context.rise", "loss.context.by_distance"}
+    fields = {"steps", "data.frames", "init.checkpoint", "init.optimizer"} | optim | context
+    assert changed("pretrain/vjepa21_vitl", "pretrain/vjepa21_vitl:cooldown") == fields
+    settings = build("pretrain/vjepa21_vitg:cooldown").loss["context"]
+    assert (settings.weight, settings.rise, settings.by_distance) == (0.5, (0, 0), False)
 
 
 @pytest.mark.parametrize("name", CONTINUING)

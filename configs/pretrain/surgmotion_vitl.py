@@ -12,6 +12,12 @@ The paper's loss read literally, with only three tubes of a clip predicted, is o
 Stage 1 starts from `--config.init.checkpoint=WORKDIR` (the paper: from V-JEPA 2's weights), or, if that is left out,
 from random weights. Stage 2 must be given stage 1's workdir; `--config.init.optimizer=True` takes its moments too.
 
+The arguments `vjepa21` and `vjepa21_stage2` are the two stages with the model and the context loss of V-JEPA 2.1
+(arXiv 2603.14482), for weights of that release. What `vjepa21_vitl.py` says of distilled weights holds here too:
+
+  surgmotion pretrain --config=configs/pretrain/surgmotion_vitl.py:vjepa21 --data=VIDEOS --workdir=runs/vitl-vjepa21 \
+      --config.init.checkpoint=weights/vjepa21_l
+
 `--data` makes one dataset. Several, which share the draws equally by specialty, are named in a copy of this file:
 
     c.data.sources["cholec80"] = entry(SourceConfig, path="/videos/cholec80", specialty="gallbladder")
@@ -27,16 +33,20 @@ batch: 1.5e-4 in stage 1, 7.6e-5 at the start of stage 2.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from surgmotion_jax.config import defaults
+from surgmotion_jax.config import defaults, load_config
 from surgmotion_jax.pretrain.config import PretrainConfig
 
-STAGES = ("stage1", "stage2")
+STAGES = ("stage1", "stage2", "vjepa21", "vjepa21_stage2")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """One of the two stages. Raises ValueError for anything else."""
-    if arg not in STAGES:
-        raise ValueError(f"the config needs a stage, :stage1 or :stage2 after its name; found {arg or ''!r}.")
+    """One of the two stages, on V-JEPA 2 or 2.1. Raises ValueError for anything else."""
+    stage = arg or ""
+    if stage not in STAGES:
+        raise ValueError(
+            "the config needs a stage, :stage1 or :stage2 after its name, or :vjepa21 or :vjepa21_stage2; "
+            f"found {stage!r}."
+        )
     c = defaults(PretrainConfig)
     c.steps = 60_000  # 200 epochs of 300 steps
     c.model.variant = "vit_large"
@@ -57,9 +67,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.optim.ema = 0.99925
     c.optim.final_ema = 0.99925
     c.checkpoint.keep_every = 10_000
-    if arg == "stage2":
+    if stage.startswith("vjepa21"):
+        use_vjepa21(c)
+    if stage.endswith("stage2"):
         lengthen(c)
     return c.lock()
+
+
+def use_vjepa21(c: ConfigDict) -> None:
+    """The model and the context loss of V-JEPA 2.1, without its images."""
+    other = load_config("pretrain/vjepa21_vitl")
+    c.model.update(other.model)
+    c.loss.context.update(other.loss.context)
 
 
 def lengthen(c: ConfigDict) -> None:
@@ -71,3 +90,4 @@ def lengthen(c: ConfigDict) -> None:
     c.optim.final_lr = 1e-6
     c.optim.warmup_steps = 0
     c.init.checkpoint = placeholder(str)  # must be given: the workdir of stage 1
+    c.loss.context.rise = (0, 0)  # of V-JEPA 2.1: what stage 1 has raised stays in full

@@ -47,6 +47,8 @@ SMALL_RUN = (
     "--config.checkpoint.every=2",
     "--config.run.tensorboard=off",
 )
+# As many blocks as levels.
+VJEPA21 = ("--config.model.depth=4", "--config.images.batch=8", "--config.images.canvas=(40,40)")
 SMALL_EVALUATION = (
     "--config.sweep.epochs=1",
     "--config.data.frames=4",
@@ -136,6 +138,8 @@ def with_flags(words: list[str], flags: tuple[str, ...]) -> list[str]:
 
 
 def small_pretraining(line: list[str]) -> list[str]:
+    if any("vjepa21" in word for word in line):
+        line = with_flags(line, VJEPA21)
     started = any(word.startswith("--config.init.checkpoint=") for word in line)
     return with_flags(with_flags(line, (*RELEASED, *RELEASED_PREDICTOR)) if started else line, SMALL_RUN)
 
