@@ -1,6 +1,7 @@
 """Compiles the training step of a config for a TPU slice, without one, and says what the run would take.
 
-Memory per device, operations, communication, step time at a stated MFU, decoding per host, chip-hours. Needs no data.
+Memory per device, operations, communication, step time by the compiler's estimate (or at --mfu), decoding per host,
+chip-hours. Needs no data.
 A slice is a generation and its shape: v4, v5e, v5p or v6e, such as v5e:16x16 or v5p:4x4x8. For GPUs such as gpu:h100x8
 (also a100, h100-pcie, h200, b200 and others) nothing is compiled, and everything is an estimate.
 """
@@ -23,7 +24,7 @@ class Arguments:
 
     config: tuple[str, ...] = config_flags("pretraining", "a config file or the name of a shipped one")
     topology: str = flag("NAME", "a TPU slice such as v5e:4x4, or GPUs such as gpu:h100x8")
-    mfu: float = flag("SHARE", "model operations as a share of the peak, for every time", default=0.4)
+    mfu: float | None = flag("SHARE", "model operations as a share of the peak, for every time", default=None)
     sweep: bool = switch("compare meshes, remat policies and clips a device, and name the best")
     compilations: int = flag("N", "how many candidates of a sweep are compiled at most, minutes each", default=4)
     json: str | None = flag("FILE", "write the plan, or the trials of a sweep, as JSON too", default=None)

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from surgmotion_jax.checks import did_you_mean
 
@@ -38,6 +38,14 @@ CUBES = (
 )
 
 
+class Core(NamedTuple):
+    """Figures of one device of a TPU."""
+
+    vmem_bytes: int  # of a core's own memory that a kernel may take
+    clock_hz: float
+    hbm_bytes_per_s: float
+
+
 @dataclass(frozen=True)
 class Chip:
     """One kind of accelerator. Figures are those of its maker's data sheet; operations are dense, without sparsity."""
@@ -53,12 +61,22 @@ class Chip:
     host_chips: int = 4  # chips fed by one host
 
     @property
+    def core(self) -> Core | None:
+        """What the programs of one device can count on; None for a GPU."""
+        return CORES.get(self.name)
+
+    @property
     def vmem_bytes(self) -> int:
         """Memory of one core that a kernel may take: 2 MiB less than it has. 0 for a GPU."""
-        return VMEM_MIB.get(self.name, 0) * MIB
+        return self.core.vmem_bytes if self.core else 0
 
 
-VMEM_MIB = {"TPU v4": 14, "TPU v5e": 126, "TPU v5p": 62, "TPU v6e": 126}
+CORES: dict[str, Core] = {
+    "TPU v4": Core(14 * MIB, 1.05e9, 614e9),
+    "TPU v5e": Core(126 * MIB, 1.5e9, 819e9),
+    "TPU v5p": Core(62 * MIB, 1.75e9, 2765e9),
+    "TPU v6e": Core(126 * MIB, 1.75e9, 1640e9),
+}
 
 # Usable memory is what libtpu 0.0.42.1 names when a program is too large for it.
 CHIPS: dict[str, Chip] = {

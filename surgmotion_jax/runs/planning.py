@@ -15,6 +15,7 @@ from surgmotion_jax.pretrain.losses.table import active_terms
 from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S, Plan, plan
 from surgmotion_jax.pretrain.plan.remedies import remedies
 from surgmotion_jax.pretrain.plan.sweep import Trial, label, sweep
+from surgmotion_jax.pretrain.plan.times import Time
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Planned:
     content: Mapping[str, object]
 
 
-def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Device], mfu: float) -> Planned:
+def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Device], mfu: float | None) -> Planned:
     """Makes one plan and prints it."""
     if topology.compiled:
         print(f"compiling for {topology.name}, which takes minutes", flush=True)
@@ -36,7 +37,7 @@ def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Devic
 
 
 def run_sweep(
-    config: PretrainConfig, topology: Topology, devices: Sequence[Device], mfu: float, compilations: int
+    config: PretrainConfig, topology: Topology, devices: Sequence[Device], mfu: float | None, compilations: int
 ) -> Planned:
     """Makes several plans and prints them, the best first and in full."""
     print("the config itself first, then the candidates", flush=True)
@@ -63,6 +64,7 @@ def lines(plan: Plan) -> Iterator[tuple[str, str]]:
     """The plan as (label, text), in the order to print."""
     yield from _memory_lines(plan)
     yield from _work_lines(plan)
+    yield from _time_lines(plan)
     yield from _input_lines(plan)
     yield from _finding_lines(plan)
 
@@ -106,7 +108,7 @@ def _remedy_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _work_lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    flops, mfu = plan.flops, f"{100 * plan.mfu:g} % MFU"
+    flops, mfu = plan.flops, f"{100 * plan.mfu:.3g} % MFU {plan.mfu_source}"
     per_clip = flops.model / plan.config.optim.batch / 1e12
     yield (
         "operations",
@@ -122,6 +124,31 @@ def _work_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "speed", f"{plan.clips_per_s:.1f} clips/s at {mfu}"
     yield "checkpoint", f"{plan.checkpoint_bytes / 1e9:.2f} GB"
     yield "cost", f"{plan.chip_hours:.0f} chip-hours for {plan.config.steps} steps at {mfu}"
+
+
+def _time_lines(plan: Plan) -> Iterator[tuple[str, str]]:
+    """The compiler's estimate of the program that it compiled, by part and by operation."""
+    time = plan.time
+    if time is None:
+        return
+    mfu = time.mfu(plan.topology.peak_flops)
+    yield (
+        "estimate",
+        f"{milliseconds(time.total)} for {plan.program}, {100 * mfu.plain:.1f} ({100 * mfu.corrected:.1f}) % MFU; "
+        f"kernels {1000 * time.kernels:.1f} ms of it. In brackets: operations without a product take at most what "
+        "their bytes take. Collectives are not in it",
+    )
+    for name, part in time.parts.items():
+        yield "part", f"{name}: {milliseconds(part)}, {100 * part.plain / time.total.plain:.1f} %"
+    for dear in time.dearest:
+        yield "dearest", f"{milliseconds(dear.time)}  {dear.count:g} x {dear.op_name[-80:]}  {dear.source}"
+    for name in time.unknown_kernels:
+        yield "warning", f"kernel {name} has no known time on a {plan.topology.chip.name}: it is not in the estimate"
+
+
+def milliseconds(time: Time) -> str:
+    """Both sums: '357.0 (331.2) ms'."""
+    return f"{1000 * time.plain:.1f} ({1000 * time.corrected:.1f}) ms"
 
 
 def _input_lines(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from surgmotion_jax.models.kernels.forward import Forward
 from surgmotion_jax.models.kernels.rotation import LaneCode
 from surgmotion_jax.models.kernels.tiles import LANES, Tiles, padded
 
+FORWARD, BACKWARD = "attention_forward", "attention_backward"  # names in compiled programs, the head dimension after
 GROUP = 3 * LANES  # values of a token that a group's queries, keys and values take
 SPARE = 8 * 2**20  # bytes of a core's memory for what the compiler keeps between the buffers below
 
@@ -57,7 +58,7 @@ def attention(
             scratch_shapes=forward.Scratch.shapes(tiles, qkv_BxNxF.dtype),
             compiler_params=_parameters(vmem),
             interpret=interpret,
-            name="attention_forward",
+            name=f"{FORWARD}_{head_dim}",
         )(qkv_BxNxF, *(code or ()))
     )
 
@@ -89,7 +90,7 @@ def attention_gradient(
         scratch_shapes=backward.Scratch.shapes(tiles, qkv_BxNxF.dtype),
         compiler_params=_parameters(vmem),
         interpret=interpret,
-        name="attention_backward",
+        name=f"{BACKWARD}_{head_dim}",
     )(qkv_BxNxF, out_BxNxE, slope_BxNxE, sums, *(code or ()))
     return by_qkv, by_bias
 

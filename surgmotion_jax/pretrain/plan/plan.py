@@ -1,7 +1,7 @@
 """A plan of a run: memory, operations, communication, input rate and cost of a config on a topology, before paying.
 
-For a TPU slice the real training step is compiled; its memory and collectives are the compiler's. For GPUs everything
-is an estimate. Times are arithmetic at a stated MFU in both cases: nothing here has run.
+For a TPU slice the real training step is compiled; its memory, collectives and time are the compiler's. For GPUs
+everything is an estimate, and times are arithmetic at an assumed MFU. Nothing here has run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from surgmotion_jax.models.attention import check_attention, resolve_attention
+from surgmotion_jax.models.kernels.cycles import kernel_cycles
 from surgmotion_jax.parallel.auto_mesh import Row
 from surgmotion_jax.parallel.collectives import Collective, collectives
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape
@@ -32,6 +33,7 @@ from surgmotion_jax.pretrain.plan.cost import (
     working_bytes,
 )
 from surgmotion_jax.pretrain.plan.program import Findings, study
+from surgmotion_jax.pretrain.plan.times import StepTime, step_time
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.setup import preflight
 from surgmotion_jax.pretrain.setup.placement import place
@@ -39,6 +41,8 @@ from surgmotion_jax.pretrain.setup.summary import bytes_per_device, describe_att
 from surgmotion_jax.pretrain.state import TrainState, abstract_state, kept_for_parameters
 from surgmotion_jax.pretrain.step import abstract_training_batch, compile_train_step
 
+ASSUMED_MFU = 0.4  # where nothing says better
+COMPILERS = "by the compiler's estimate"
 SHARE = 0.85  # of a device's memory that a program should take at most
 JPEG_CLIP_S, MP4_CLIP_S = 0.016, 0.244  # CPU seconds to decode 16 frames: JPEG records; a 480p video file at stride 4
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -96,7 +100,9 @@ class Plan:
     flops: StepFlops
     traffic: tuple[Traffic, ...]  # of the compiled program, or what the rules imply
     findings: Findings  # of the compiled program
-    mfu: float
+    mfu: float  # that all times below assume
+    mfu_source: str  # where it comes from
+    time: StepTime | None  # of the compiled program; None where nothing was compiled
     checkpoint_bytes: int
     estimated: bool  # nothing was compiled, or what was compiled does not fit and so gave no program
 
@@ -111,7 +117,7 @@ class Plan:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step at the stated MFU."""
+        """Seconds of a step at that MFU: the mean over mask programs, by their operations."""
         return self.flops.model / (self.topology.peak_flops * self.topology.devices * self.mfu)
 
     @property
@@ -228,14 +234,16 @@ def plan(
     config: PretrainConfig,
     topology: Topology,
     devices: Sequence[jax.Device] = (),
-    mfu: float = 0.4,
+    mfu: float | None = None,
     compile: Compile = compile_step,
 ) -> Plan:
     """Plans a config on a topology, whose described devices are given where it can be compiled for.
 
+    Times follow from `mfu`; None takes the compiler's estimate, and `ASSUMED_MFU` where there is none.
+
     Raises ValueError where config, mesh and batch do not fit one another, as the run itself would.
     """
-    if not 0 < mfu <= 1:
+    if mfu is not None and not 0 < mfu <= 1:
         raise ValueError(f"--mfu is {mfu:g}; it is a share of peak operations, above 0 and at most 1.")
     config, mesh_table = decided(config, topology, devices)
     if topology.compiled:
@@ -248,6 +256,8 @@ def plan(
     mesh = {name: int(size) for name, size in layout.mesh.shape.items()}
     text = compiled.text if compiled else ""
     found: list[Collective] = collectives(text, mesh) if text else []
+    time = time_of(config, topology, largest(programs), text)
+    mfu, mfu_source = decided_mfu(mfu, time, topology)
     return Plan(
         topology=topology,
         mesh=mesh,
@@ -261,9 +271,29 @@ def plan(
         traffic=summed(found) if text else expected_traffic(config, state, mesh),
         findings=study(config, layout, state, text, found),
         mfu=mfu,
+        mfu_source=mfu_source,
+        time=time,
         checkpoint_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
         estimated=not text,
     )
+
+
+def time_of(config: PretrainConfig, topology: Topology, program: MaskProgram, text: str) -> StepTime | None:
+    """What the compiler estimates of the program that it compiled; None where it says nothing."""
+    core = topology.chip.core
+    if core is None or not text:
+        return None
+    flops = step_flops(config, [program]).model / topology.devices
+    return step_time(text, core, flops, lambda one: kernel_cycles(one.kernel, one.shape, topology.chip.name))
+
+
+def decided_mfu(mfu: float | None, time: StepTime | None, topology: Topology) -> tuple[float, str]:
+    """The MFU that times are computed with, and where it comes from."""
+    if mfu is not None:
+        return mfu, "as given"
+    if time is not None:
+        return time.mfu(topology.peak_flops).plain, COMPILERS
+    return ASSUMED_MFU, "assumed"
 
 
 def memory_of(

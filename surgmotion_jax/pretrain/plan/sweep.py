@@ -15,7 +15,7 @@ import jax
 from surgmotion_jax.models.config import REMAT_POLICIES
 from surgmotion_jax.parallel.topology import Topology
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.plan.plan import SHARE, Compile, Plan, compile_step, plan
+from surgmotion_jax.pretrain.plan.plan import COMPILERS, SHARE, Compile, Plan, compile_step, plan
 from surgmotion_jax.pretrain.plan.remedies import Estimate, Estimator
 
 
@@ -55,7 +55,7 @@ def sweep(
     config: PretrainConfig,
     topology: Topology,
     devices: Sequence[jax.Device] = (),
-    mfu: float = 0.4,
+    mfu: float | None = None,
     most: int = 4,
     say: Callable[[str], None] = lambda text: None,
     compile: Compile = compile_step,
@@ -83,6 +83,8 @@ def sweep(
 
 
 def _trial(found: Plan) -> Trial:
+    if found.mfu_source == COMPILERS:
+        return Trial(found, max(found.step_s, found.link_s))
     products = found.flops.hardware / (found.topology.peak_flops * found.topology.devices * found.mfu)
     return Trial(found, max(products, found.link_s))
 

@@ -1,0 +1,137 @@
+"""What the TPU compiler expects a program to take, read off its text, with loops multiplied out.
+
+The compiler writes `estimated_cycles` beside every instruction except Pallas kernels. Large products come out as they
+are measured in practice. Operations without a product are charged too much, at times several times what their bytes
+take, so each has a corrected figure too: at most the time that its bytes in the chip's memory, padding included, take
+at a share of the bandwidth. Kernels are estimated by `models/kernels/cycles.py`. Collectives are in neither figure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from surgmotion_jax.parallel.hlo import (
+    Computation,
+    HloError,
+    Instruction,
+    Module,
+    element_bytes,
+    parse_module,
+    trip_count,
+    walk,
+)
+
+CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+TILED = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([\d,]*)(?::((?:[^{}])*))?\})?")
+KERNEL = 'custom_call_target="tpu_custom_call"'
+BANDWIDTH_SHARE = 0.75  # of the memory's bandwidth that an operation reaches
+COPY_SHARE = 0.4  # that a copy into another layout reaches
+START_CYCLES = 1_000  # of an operation that moves next to nothing
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One instruction of a compiled program, on one device."""
+
+    op_name: str  # path of JAX scopes and primitives; that of the loop around it where it has none
+    source: str  # file:line that asked for it, as far as the compiler knows
+    shape: str
+    count: float  # times that it runs in one run of the program
+    cycles: float  # once, by the compiler; 0 for a kernel
+    corrected: float  # once, at most what its bytes take
+    product: bool  # holds a matrix product
+    kernel: str  # name of a Pallas kernel; empty for what the compiler made itself
+
+
+def operations(text: str, bytes_per_cycle: float) -> tuple[Operation, ...]:
+    """Every instruction with an estimate, and every kernel. `bytes_per_cycle`: of the chip's memory, at its clock.
+
+    A loop whose trips depend on data counts once: the compiler makes such loops only outside of what is timed.
+    """
+    module = parse_module(text)
+    trips: dict[str, int] = {}
+    found = []
+    for computation, instruction, loops, fused in walk(module):
+        estimate = CYCLES.search(instruction.attributes)
+        kernel = instruction.opcode == "custom-call" and KERNEL in instruction.attributes
+        if fused or not (estimate or kernel):
+            continue
+        count = math.prod(_trips(module, loop, trips) for loop in loops)
+        op_name = instruction.op_name or (loops[-1].op_name if loops else "")
+        cycles = float(estimate[1]) if estimate else 0.0
+        product = _has_product(module, instruction)
+        limit = _bytes_of(computation, instruction) / (bytes_per_cycle * _share(instruction)) + START_CYCLES
+        found.append(
+            Operation(
+                op_name,
+                _source(instruction),
+                instruction.shape,
+                count,
+                cycles,
+                cycles if product else min(cycles, limit),
+                product,
+                _kernel_name(instruction) if kernel else "",
+            )
+        )
+    return tuple(found)
+
+
+def padded_bytes(dtype: str, dims: str, order: str | None, tiling: str | None) -> float:
+    """Bytes of an array as it lies in memory: its minor axes padded to the tile of its layout."""
+    sizes = [int(n) for n in dims.split(",") if n]
+    tile = re.search(r"T\(([\d,]+)\)", tiling or "")
+    if tile and order:
+        minor_first = [int(axis) for axis in order.split(",")]
+        for axis, width in zip(minor_first, reversed([int(n) for n in tile[1].split(",")]), strict=False):
+            sizes[axis] = -(-sizes[axis] // width) * width
+    return element_bytes(dtype) * math.prod(sizes)
+
+
+def memory_bytes(shape: str) -> float:
+    """Bytes of a shape in the chip's memory; what the compiler keeps in the core's own memory, S(1), is left out."""
+    parts = (found.groups() for found in TILED.finditer(shape))
+    return sum(padded_bytes(*part) for part in parts if "S(1)" not in (part[3] or ""))
+
+
+def _bytes_of(computation: Computation, instruction: Instruction) -> float:
+    known: Mapping[str, Instruction] = computation.instructions
+    read = sum(memory_bytes(known[name].shape) for name in instruction.operands if name in known)
+    return read + memory_bytes(instruction.shape)
+
+
+def _share(instruction: Instruction) -> float:
+    return COPY_SHARE if instruction.opcode == "copy" else BANDWIDTH_SHARE
+
+
+def _has_product(module: Module, instruction: Instruction) -> bool:
+    if instruction.opcode in ("convolution", "dot"):
+        return True
+    called = module.computations.get(instruction.called("calls") or "")
+    return called is not None and any(_has_product(module, inner) for inner in called.instructions.values())
+
+
+def _trips(module: Module, loop: Instruction, known: dict[str, int]) -> int:
+    if loop.name not in known:
+        home = next(c for c in module.computations.values() if c.instructions.get(loop.name) is loop)
+        try:
+            known[loop.name] = trip_count(module, home, loop)
+        except HloError:
+            known[loop.name] = 1
+    return known[loop.name]
+
+
+def _source(instruction: Instruction) -> str:
+    file = re.search(r'source_file="([^"]*)"', instruction.attributes)
+    line = re.search(r"source_line=(\d+)", instruction.attributes)
+    if not file:
+        return ""
+    name = file[1].rpartition("surgmotion_jax/")[2]
+    return f"{name}:{line[1]}" if line else name
+
+
+def _kernel_name(instruction: Instruction) -> str:
+    named = re.search(r'kernel_name[\\":= ]+([\w.\-]+)', instruction.attributes)
+    return named[1] if named else instruction.op_name.rpartition("/")[2] or instruction.name
