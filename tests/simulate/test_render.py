@@ -127,6 +127,7 @@ def test_frames_that_the_script_lacks_are_refused(start, stop):
         render(hand_script(4), start, stop)
 
 
+@pytest.mark.slow
 def test_ten_frames_a_second_with_everything_on():
     script = hand_script(7, moving=True, height=256, width=256, nuisance=1.0, lesion=True)
     script = spoilt(script, smoke=0.5, blood=0.5, fluid=0.5, smudge=0.5)
