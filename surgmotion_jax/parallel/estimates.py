@@ -37,7 +37,7 @@ class Operation:
     """One instruction of a compiled program, on one device."""
 
     op_name: str  # path of JAX scopes and primitives; that of the loop around it where it has none
-    source: str  # file:line that asked for it, as far as the compiler knows
+    source: str  # file:line that asked for it; empty where the compiler does not say
     shape: str
     count: float  # times that it runs in one run of the program
     cycles: float  # once, by the compiler; 0 for a kernel
@@ -53,6 +53,7 @@ def operations(text: str, bytes_per_cycle: float) -> tuple[Operation, ...]:
     """
     module = parse_module(text)
     trips: dict[str, int] = {}
+    frames = stack_frames(text)
     found = []
     for computation, instruction, loops, fused in walk(module):
         estimate = CYCLES.search(instruction.attributes)
@@ -67,7 +68,7 @@ def operations(text: str, bytes_per_cycle: float) -> tuple[Operation, ...]:
         found.append(
             Operation(
                 op_name,
-                _source(instruction),
+                _source(instruction, frames),
                 instruction.shape,
                 count,
                 cycles,
@@ -123,15 +124,36 @@ def _trips(module: Module, loop: Instruction, known: dict[str, int]) -> int:
     return known[loop.name]
 
 
-def _source(instruction: Instruction) -> str:
-    file = re.search(r'source_file="([^"]*)"', instruction.attributes)
-    line = re.search(r"source_line=(\d+)", instruction.attributes)
-    if not file:
-        return ""
-    name = file[1].rpartition("surgmotion_jax/")[2]
-    return f"{name}:{line[1]}" if line else name
+def stack_frames(text: str) -> dict[str, str]:
+    """Places in files, 'models/linear.py:12', by the number of the stack frame that instructions name."""
+    tables = {name: _numbered(text, name) for name in ("FileNames", "FileLocations", "StackFrames")}
+    files = {number: entry.strip('"').rpartition("surgmotion_jax/")[2] for number, entry in tables["FileNames"].items()}
+    places = {
+        number: f"{files.get(_field('file_name_id', entry), '')}:{_field('line', entry)}"
+        for number, entry in tables["FileLocations"].items()
+    }
+    return {
+        number: places.get(_field("file_location_id", entry), "") for number, entry in tables["StackFrames"].items()
+    }
+
+
+def _numbered(text: str, table: str) -> dict[str, str]:
+    """A table in the head of the text: its entries by number."""
+    found = re.search(rf"^{table}\n((?:\d+ .*\n)*)", text, re.MULTILINE)
+    return dict(line.split(" ", 1) for line in found[1].splitlines()) if found else {}
+
+
+def _field(name: str, entry: str) -> str:
+    found = re.search(rf"\b{name}=(\d+)", entry)
+    return found[1] if found else ""
+
+
+def _source(instruction: Instruction, frames: Mapping[str, str]) -> str:
+    frame = re.search(r"stack_frame_id=(\d+)", instruction.attributes)
+    return frames.get(frame[1], "") if frame else ""
 
 
 def _kernel_name(instruction: Instruction) -> str:
-    named = re.search(r'kernel_name[\\":= ]+([\w.\-]+)', instruction.attributes)
-    return named[1] if named else instruction.op_name.rpartition("/")[2] or instruction.name
+    """The name that JAX gave a kernel: the scope around its call."""
+    scopes = instruction.op_name.removesuffix("/pallas_call")
+    return scopes.rpartition("/")[2] or instruction.name
