@@ -16,7 +16,7 @@ import pytest
 
 from surgmotion_jax.parallel.collectives import Collective, Loop, collectives
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-from surgmotion_jax.parallel.topology import Chip, Topology, describe
+from surgmotion_jax.parallel.topology import CHIPS, Chip, Topology, describe
 from surgmotion_jax.pretrain.plan import remedies as plan_remedies
 from surgmotion_jax.pretrain.plan.plan import SHARE, Compiled, largest, memory_needed, plan, read_compiled
 from surgmotion_jax.pretrain.plan.program import exchanges, study
@@ -25,6 +25,7 @@ from surgmotion_jax.pretrain.plan.sweep import sweep
 from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import abstract_state, create_state, kept_for_parameters
 from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step
+from tests.parallel.test_estimates import TEXT as TPU_TEXT
 from tests.pretrain.fixtures import small_config
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,18 @@ def test_time_input_and_cost_follow_from_operations():
     assert found.clips_per_s == pytest.approx(8 / found.step_s)
     assert found.host_cores(0.016) == pytest.approx(found.clips_per_s / 2 * 0.016 / 2), "two hosts, half the frames"
     assert found.chip_hours == pytest.approx(config.steps * found.step_s * 8 / 3600)
+
+
+def test_times_follow_from_the_compilers_estimate_unless_another_is_given_or_there_is_none():
+    tpu = Topology("v5e:8", CHIPS["v5e"], 8, compiled=True)
+    estimated = replied(text=TPU_TEXT)
+    found = plan(small_config(), tpu, jax.devices(), compile=estimated)
+    assert found.time is not None
+    assert found.mfu == found.time.mfu(tpu.peak_flops).plain
+    assert found.mfu_source == "by the compiler's estimate"
+    assert plan(small_config(), tpu, jax.devices(), mfu=0.3, compile=estimated).mfu_source == "as given"
+    assumed = plan(small_config(), describe("gpu:h100x8"))
+    assert (assumed.mfu, assumed.mfu_source, assumed.time) == (0.4, "assumed", None)
 
 
 def test_the_program_with_most_context_is_compiled():
