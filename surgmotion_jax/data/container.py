@@ -76,7 +76,7 @@ def _video_stream(path: str, container: InputContainer, limits: Limits, strict: 
     context.copy_opaque = True
     # A second cap inside the decoder, for frames that grow on the way. It counts padded rows, hence the slack.
     options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
-    context.options = options | ({"err_detect": "aggressive"} if strict else {})
+    context.options = options | ({"err_detect": "aggressive+explode"} if strict else {})
     return stream
 
 
@@ -143,17 +143,14 @@ def _decoded(
         try:
             frames = packet.decode()
         except av.InvalidDataError:
-            ledger.fail(sent)
+            ledger.damage(sent)
             stamp = packet.dts if packet.pts is None else packet.pts
             lost += [] if stamp is None else [stamp]
             continue
-        for frame in frames:
-            yield from _received(ledger, frame)
-    for frame in stream.decode(None):
-        yield from _received(ledger, frame)
-    yield from ledger.rest()
+        yield from ((frame, _is_sound(ledger, frame)) for frame in frames)
+    yield from ((frame, _is_sound(ledger, frame)) for frame in stream.decode(None))
 
 
-def _received(ledger: DamageLedger, frame: VideoFrame) -> Iterator[tuple[VideoFrame, bool]]:
+def _is_sound(ledger: DamageLedger, frame: VideoFrame) -> bool:
     sent = frame.opaque
-    yield from ledger.receive(sent if isinstance(sent, Sent) else None, frame, frame.is_corrupt)
+    return ledger.receive(sent, frame.is_corrupt) if isinstance(sent, Sent) else not frame.is_corrupt
