@@ -1,5 +1,8 @@
 """An open video container: its one video stream, and that stream's frames stamped with their ticks."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,12 +11,26 @@ from typing import NamedTuple
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from surgmotion_jax.data.damage import DamageLedger, Sent
+from surgmotion_jax.data.avi_index import AviIndex
+from surgmotion_jax.data.damage import Damage
 from surgmotion_jax.data.media import Limits, UnreadableVideo
+
+JOINABLE = ("mpegts", "mpeg")
+"""FFmpeg's names of the formats whose files stay readable when they are joined by `cat`."""
+
+JUMP_S = 10.0
+"""Time stamps further apart than this belong to two recordings, or one of them is damaged."""
+
+_TABLED = ("mov", "matroska")
+"""Formats that say where each frame is, by the beginning of FFmpeg's name, and whose packets are never marked."""
+
+_MOST_LOST = 100_000
+"""Packets of a file that may be undecodable before it is given up: an hour of video."""
 
 
 class Shown(NamedTuple):
@@ -31,6 +48,7 @@ class Passage:
     size: tuple[int, int]
     first: int | None = None  # tick of the keyframe that it begins with, where others may be decoded before it
     end: int | None = None  # byte at which the part after it begins; None for the end of the file
+    jumped: bool = False  # whether it begins elsewhere than its file or take
 
 
 @contextmanager
@@ -72,8 +90,8 @@ def _video_stream(path: str, container: InputContainer, limits: Limits, strict: 
     limits.check_duration(path, (container.duration or 0) / av.time_base)
     context = stream.codec_context
     context.thread_count = 1
-    # Frames come back with the packet that they were sent as.
-    context.copy_opaque = True
+    # Frames come back with the number that their packet had, where packets pass through our hands.
+    context.copy_opaque = not container.format.name.startswith(_TABLED)
     # A second cap inside the decoder, for frames that grow on the way. It counts padded rows, hence the slack.
     options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
     context.options = options | ({"err_detect": "aggressive+explode"} if strict else {})
@@ -97,24 +115,43 @@ def stamped_frames(
     by_dts = container.format.name == "avi"
     step = max(1, round(1 / (stream.average_rate * time_base(stream)))) if stream.average_rate else 1
     last: int | None = None
-    lost: list[int] = []
-    for frame, whole in _decoded(container, stream, passage.end, lost):
+    furthest = math.ceil(JUMP_S / time_base(stream)) if container.format.name in JOINABLE else None
+    damage = Damage()
+    for frame in _decoded(container, stream, passage, damage):
         stamp = frame.dts if by_dts or frame.pts is None else frame.pts
         if stamp is None and last is None:
             return
         tick = stamp if stamp is not None else (last or 0) + step
+        if damage.lost and by_dts and stream.codec_context.has_b_frames:
+            damage.adrift = True  # reordered frames are counted, not stamped: behind a lost one all come too early
+        sound = damage.is_sound(frame)
         if last is None and passage.first is not None and tick != passage.first:
+            continue
+        if furthest is not None and last is not None and tick - last > furthest:
+            damage.lose(0)  # within a take its stamp can only be damaged, and all after it would seem out of order
             continue
         # Against the size it started with: the stream's own follows every change.
         if (frame.width, frame.height) != passage.size:
             limits.check_pixels(path, frame.width, frame.height)
             raise UnreadableVideo(path, f"frame size changes to {frame.width} x {frame.height} on the way")
-        # Reordered frames of an AVI are counted, not stamped: behind a lost one all come too early.
-        sound = whole and not (lost and by_dts and stream.codec_context.has_b_frames)
+        if damage.lost and not (sound and damage.damaged):  # else the frame went in before what was lost
+            damage.lost = False
+            gone = _due(damage, tick, last, step)
+            if gone < tick and (last is None or gone > last):
+                last = gone
+                yield Shown(gone, frame, False)
         if last is None or tick > last:
-            yield from (Shown(gone, frame, False) for gone in sorted(lost) if (last or 0) < gone < tick)
             last = tick
             yield Shown(tick, frame, sound)
+    if damage.lost and last is not None:
+        yield Shown(max(last + 1, _due(damage, last + step, last, step)), frame, False)
+
+
+def _due(damage: Damage, tick: int, last: int | None, step: int) -> int:
+    """When the frame was due that is lost between those at `last` and `tick`; at the latest, where that is unknown."""
+    if damage.lost_at is not None:
+        return damage.lost_at
+    return tick - 1 if last is None else last + max(1, step // 2)
 
 
 def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:
@@ -126,31 +163,78 @@ def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:
             yield shown
 
 
-def _decoded(
-    container: InputContainer, stream: VideoStream, end: int | None, lost: list[int]
-) -> Iterator[tuple[VideoFrame, bool]]:
-    """Frames in the order of display, each with whether it is sound, up to the packet at byte `end`.
+def _decoded(container: InputContainer, stream: VideoStream, passage: Passage, damage: Damage) -> Iterator[VideoFrame]:
+    """Frames in the order of display. What cannot be decoded is told to `damage`.
 
-    Stamps of packets that cannot be decoded are added to `lost`.
+    Raises av.InvalidDataError where so much in a row cannot be decoded that the rest is no video.
     """
-    ledger = DamageLedger()
-    for packet in container.demux(stream):
-        over = end is not None and packet.pos is not None and packet.pos >= end
-        if over or not packet.size:
-            break
-        sent = ledger.send(packet.is_keyframe, packet.is_corrupt)
-        packet.opaque = sent
+    lost = 0
+    while True:
         try:
-            frames = packet.decode()
+            yield from _frames(container, stream, passage, damage)
         except av.InvalidDataError:
-            ledger.damage(sent)
-            stamp = packet.dts if packet.pts is None else packet.pts
-            lost += [] if stamp is None else [stamp]
-            continue
-        yield from ((frame, _is_sound(ledger, frame)) for frame in frames)
-    yield from ((frame, _is_sound(ledger, frame)) for frame in stream.decode(None))
+            lost += 1
+            if lost > _MOST_LOST:
+                raise
+            damage.lose(stream.codec_context.has_b_frames)
+        else:
+            return
 
 
-def _is_sound(ledger: DamageLedger, frame: VideoFrame) -> bool:
-    sent = frame.opaque
-    return ledger.receive(sent, frame.is_corrupt) if isinstance(sent, Sent) else not frame.is_corrupt
+def _frames(container: InputContainer, stream: VideoStream, passage: Passage, damage: Damage) -> Iterator[VideoFrame]:
+    if passage.end is None and container.format.name.startswith(_TABLED):
+        if passage.jumped and stream.codec_context.has_b_frames:
+            yield from _by_packet(container, stream, passage, damage, leading=True)
+        # The loop over packets is PyAV's own: one in Python costs a part of what decoding does.
+        yield from container.decode(stream)
+    else:
+        yield from _by_packet(container, stream, passage, damage)
+
+
+def _by_packet(
+    container: InputContainer, stream: VideoStream, passage: Passage, damage: Damage, leading: bool = False
+) -> Iterator[VideoFrame]:
+    """Frames up to the end of the passage, or, of the `leading` packets, up to one that is displayed after them."""
+    index, arrival = AviIndex(container, stream), _Arrival(passage.jumped)
+    for packet in container.demux(stream):
+        if not packet.size or (passage.end is not None and packet.pos is not None and packet.pos >= passage.end):
+            break
+        packet.opaque = number = damage.number()
+        damage.adrift = damage.adrift or index.misses(packet)
+        if packet.is_corrupt:  # its frame says nothing of it
+            damage.mark(stream.codec_context.has_b_frames, number)
+        excused = arrival.excuses(packet)
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError:
+            if not excused:
+                stamp = packet.dts if index.counts or packet.pts is None else packet.pts
+                damage.lose(stream.codec_context.has_b_frames, number, stamp)
+        if leading and arrival.over:
+            return
+    if not leading:
+        yield from stream.decode(None)
+
+
+class _Arrival:
+    """The packets behind the keyframe that was jumped to, of which some lack what they are predicted from.
+
+    Those that are displayed before it are not shown. The first one that is displayed after them decodes, but a strict
+    decoder misses the pictures that it was told to forget with it.
+    """
+
+    def __init__(self, jumped: bool) -> None:
+        self.over = not jumped
+        self._first: int | None = None
+        self._open = False  # whether some are displayed before the keyframe
+
+    def excuses(self, packet: Packet[VideoStream]) -> bool:
+        """Whether an error in decoding a packet is no sign of damage."""
+        if self.over or packet.pts is None:
+            return False
+        if self._first is None:
+            self._first = packet.pts if packet.is_keyframe else None
+            return False
+        self.over = packet.pts > self._first
+        self._open = self._open or not self.over
+        return self._open

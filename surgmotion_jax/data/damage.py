@@ -1,52 +1,65 @@
-"""Which decoded frames are sound: none from a damaged one up to the next keyframe.
+"""Which decoded frames are sound: none from a sign of damage up to the next keyframe.
 
-Frames are predicted from others in the order of decoding, and come out of the decoder in the order of display. So each
-is known by the packet that it was sent as, and a packet that fails damages frames that are displayed before its own.
+Frames are predicted from others, and damage shows in all that are predicted from a damaged one, of which the decoder
+says nothing. What is displayed after a keyframe is predicted from it and from what comes after it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from av.video.frame import VideoFrame
 
 
-@dataclass(frozen=True)
-class Sent:
-    """A packet that went into the decoder, by numbers in the order of decoding."""
+class Damage:
+    """What is known of the damage to the frames that come out of a decoder, one after another.
 
-    number: int
-    keyframe: int  # number of the last keyframe up to this packet
-    before: int  # number of the keyframe before that
-
-
-class DamageLedger:
-    """What went into a decoder and came out of it, and from where on each group of pictures is damaged."""
+    Where packets are numbered, as their `opaque`, it is known which frames went in before what was lost, and these are
+    sound. Elsewhere up to `waiting` frames may have, and none of them is believed.
+    """
 
     def __init__(self) -> None:
-        self._last = Sent(-1, -1, -1)
-        self._arrived = -1  # number of the last keyframe that has come out
-        self._damaged_from: dict[int, int] = {}  # keyframe -> number of the first damaged packet after it
+        self.lost = False  # whether a frame was lost since the one before
+        self.lost_at: int | None = None  # when it was due, where that is known
+        self.adrift = False  # whether frames are counted wrong from here on, so that none has its own time
+        self._sent = 0
+        self.damaged = False  # whether the end of the damage has not come out yet
+        self._waiting = 0
+        self._number: int | None = None  # of the packet that was lost
 
-    def send(self, is_keyframe: bool, is_corrupt: bool) -> Sent:
-        """Notes a packet, before it is decoded."""
-        last, number = self._last, self._last.number + 1
-        self._last = Sent(number, number, last.keyframe) if is_keyframe else Sent(number, last.keyframe, last.before)
-        if is_corrupt:
-            self.damage(self._last)
-        return self._last
+    def number(self) -> int:
+        """The number of the next packet that goes in."""
+        self._sent += 1
+        return self._sent
 
-    def damage(self, sent: Sent) -> None:
-        """Notes that a packet cannot be decoded, or not as it was recorded."""
-        first = self._damaged_from.get(sent.keyframe, sent.number)
-        self._damaged_from[sent.keyframe] = min(first, sent.number)
+    def lose(self, waiting: int, number: int | None = None, stamp: int | None = None) -> None:
+        """Notes that a packet could not be decoded: its frame does not come out."""
+        if not self.lost:
+            self.lost, self.lost_at = True, stamp
+        self.mark(waiting, number)
 
-    def receive(self, sent: Sent, is_corrupt: bool) -> bool:
-        """Notes the frame of a packet, as it comes out; whether it is sound."""
-        # Displayed before its keyframe, it is predicted from pictures before that too.
-        leading = self._arrived < sent.keyframe < sent.number
-        if sent.number == sent.keyframe:
-            self._arrived = sent.number
-        if is_corrupt:
-            self.damage(sent)
-        if leading and sent.before in self._damaged_from:
+    def mark(self, waiting: int, number: int | None = None) -> None:
+        """Notes that a packet is not as it was recorded, though its frame may come out."""
+        if not self.damaged:
+            self._number = number
+        self.damaged, self._waiting = True, waiting
+
+    def is_sound(self, frame: VideoFrame) -> bool:
+        """Whether the next frame that comes out is what was recorded."""
+        if not (self.damaged or self.adrift or frame.is_corrupt):
+            return True
+        if frame.is_corrupt:
+            self.damaged, self._number = True, None
             return False
-        return sent.number < self._damaged_from.get(sent.keyframe, sent.number + 1)
+        sound = not self.damaged or self._is_outside(frame)
+        self._waiting = max(0, self._waiting - 1)
+        return sound and not self.adrift
+
+    def _is_outside(self, frame: VideoFrame) -> bool:
+        """Whether a frame went in before what was lost, or ends the damage."""
+        number, lost = frame.opaque, self._number
+        known = isinstance(number, int) and lost is not None
+        if isinstance(number, int) and lost is not None and number < lost:
+            return True
+        if not frame.key_frame or (self._waiting and not known):
+            return False
+        self.damaged = False
+        return True

@@ -18,16 +18,10 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from surgmotion_jax.data.container import open_video, time_base
+from surgmotion_jax.data.container import JOINABLE, JUMP_S, open_video, time_base
 from surgmotion_jax.data.look import Look
 from surgmotion_jax.data.media import Limits, Take
 from surgmotion_jax.data.picture import look_of
-
-JOINABLE = ("mpegts", "mpeg")
-"""FFmpeg's names of the formats whose files stay readable when they are joined by `cat`."""
-
-_JUMP_S = 10.0
-"""Time stamps further apart than this belong to two recordings."""
 
 _KEYFRAMES_EVERY_S = 5.0
 
@@ -71,16 +65,19 @@ def find_takes(path: str, look: Look, limits: Limits) -> tuple[Take, ...]:
 def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look, limits: Limits) -> list[_Part]:
     """Parts begin at keyframes: what lies between a border and the next keyframe shows nothing whole."""
     base, parts, last, position = time_base(stream), list[_Part](), None, 0
-    reason, head = "its beginning", b""
+    reason, head, before = "its beginning", b"", None
     for packet, extradata in _packets(container, stream):
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is None:
             continue
         # Some formats note it of one packet in several.
         position = position if packet.pos is None else packet.pos
-        if last is not None and (moved := _moved(float((stamp - last) * base))):
-            reason = moved
-        last = stamp
+        moved = "" if last is None else _moved(float((stamp - last) * base))
+        if moved:
+            # A single stamp that is damaged moves nothing: the next one goes on from the one before it.
+            returned = before is not None and not _moved(float((stamp - before) * base))
+            reason = "" if returned else moved
+        before, last = last if moved else None, stamp
         shown = packet.pts if packet.pts is not None else stamp
         if packet.is_keyframe:
             if extradata != head and parts and not reason:
@@ -100,7 +97,7 @@ def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look
 def _moved(step_s: float) -> str:
     if step_s < 0:
         return "time stamps start over"
-    return f"time stamps jump ahead by {step_s:.0f} s" if step_s > _JUMP_S else ""
+    return f"time stamps jump ahead by {step_s:.0f} s" if step_s > JUMP_S else ""
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Packet[VideoStream], bytes]]:
