@@ -40,6 +40,8 @@ def findings(info: VideoInfo) -> Iterator[Finding]:
     told = partial(Finding, info.path)
     if info.look is not None:
         yield from (told(found, done) for found, done in _of_look(info.look))
+    if info.following is not None:
+        yield told(f"another movie from byte {info.following} on", "only the first is read; cut the file there")
     for number, take in enumerate(info.takes):
         found = f"take {number + 1} of {len(info.takes)}, {take.start_s:.2f} to {take.end_s:.2f} s ({take.reason})"
         size = "{1} x {0}".format(*take.look.size)

@@ -92,6 +92,7 @@ class VideoInfo:
     look: Look | None = None  # how pictures are stored; None where each file of a picture tells
     takes: tuple[Take, ...] = ()  # empty for a file of one take
     start_s: float = 0.0  # seconds of the file at `origin`: above 0 for a later take
+    following: int | None = None  # byte at which another movie begins, which no decoder sees
 
     @property
     def frames(self) -> int:

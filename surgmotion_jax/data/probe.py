@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from surgmotion_jax.data.container import Passage, Shown, open_video, reported, stamped_frames, time_base
+from surgmotion_jax.data.following import following_movie
 from surgmotion_jax.data.look import Look
 from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.picture import look_of
@@ -47,7 +48,10 @@ def probe_file(path: str, limits: Limits) -> VideoInfo:
     limits.check_duration(path, duration_s)
     height, width = look.size
     limits.check_pixels(path, width, height)
-    return VideoInfo(path, duration_s, begun.fps, width, height, base, origin=first, look=look, takes=takes)
+    following = following_movie(path)
+    return VideoInfo(
+        path, duration_s, begun.fps, width, height, base, origin=first, look=look, takes=takes, following=following
+    )
 
 
 def _beginning(path: str, limits: Limits) -> tuple[_Beginning, Fraction]:

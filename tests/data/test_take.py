@@ -10,6 +10,7 @@ import pytest
 from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig
 from surgmotion_jax.data.decode import probe, read_all, read_frames
 from surgmotion_jax.data.findings import findings
+from surgmotion_jax.data.following import following_movie
 from surgmotion_jax.data.media import UnreadableVideo
 from surgmotion_jax.simulate.number_strip import read_number
 from tests.data.recordings import RATE, Storage, painted, write
@@ -94,3 +95,21 @@ def test_an_avi_that_starts_late_has_its_own_length(tmp_path: Path):
     assert info.duration_s == pytest.approx(2.0, abs=0.05)
     frames = read_frames(str(path), [number / RATE for number in range(LENGTH)], info=info)
     assert [read_number(frame) for frame in frames] == list(range(LENGTH))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+def test_a_second_movie_that_no_decoder_sees_is_found(tmp_path: Path, suffix: str):
+    """What `cat` makes of two files that cannot be joined."""
+    one = write(tmp_path / f"one.{suffix}", [painted(number) for number in range(20)])
+    two = tmp_path / f"two.{suffix}"
+    two.write_bytes(one.read_bytes() * 2)
+    assert not list(findings(probe(str(one))))
+    (finding,) = findings(probe(str(two)))
+    assert finding.found == f"another movie from byte {one.stat().st_size} on"
+    assert finding.done == "only the first is read; cut the file there"
+
+
+@pytest.mark.parametrize("head", [b"", b"RIFF\x00", b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xff"])
+def test_a_broken_head_has_no_second_movie(tmp_path: Path, head: bytes):
+    (tmp_path / "x").write_bytes(head)
+    assert following_movie(str(tmp_path / "x")) is None
