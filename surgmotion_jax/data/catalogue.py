@@ -14,6 +14,7 @@ from surgmotion_jax.data.decode import probe
 from surgmotion_jax.data.findings import Finding, findings
 from surgmotion_jax.data.generator import keyed_generator
 from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
+from surgmotion_jax.data.patience import Patience
 from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.sources import VideoFile, expand, passed_over
 
@@ -58,13 +59,15 @@ def scan(config: DataConfig, seed: int) -> Catalogue:
 
     Raises:
         BudgetExceeded: more files are unreadable than `config.bad_budget` allows.
+        Stalled: several files at once do not answer.
         ValueError: a source with no usable video, a file in two datasets, or nothing left to hold out.
     """
     named = [file for name, source in config.sources.items() for file in expand(name, source)]
     _check_datasets_disjoint(named)
     files, copies = _without_copies(named)
+    patience = Patience(config.stalled_s)
     with ThreadPoolExecutor(config.threads, thread_name_prefix="probe") as pool:
-        found = list(pool.map(lambda file: _open(file, limits_of(config)), files))
+        found = list(pool.map(lambda file: _open(file, limits_of(config), patience), files))
     faults = tuple(result for result in found if isinstance(result, Fault))
     check_budget(config, faults, len(named))
     infos = {result.path: result for result in found if isinstance(result, VideoInfo)}
@@ -130,9 +133,9 @@ def check_budget(config: DataConfig, faults: Sequence[Fault], listed: int) -> No
         )
 
 
-def _open(file: VideoFile, limits: Limits) -> VideoInfo | Fault:
+def _open(file: VideoFile, limits: Limits, patience: Patience) -> VideoInfo | Fault:
     try:
-        info = probe(file.path, limits, file.folder_fps)
+        info = patience.read(file.path, lambda: probe(file.path, limits, file.folder_fps))
     except UnreadableVideo as error:
         return Fault(file.dataset, file.path, error.reason)
     if file.start_s >= info.duration_s:

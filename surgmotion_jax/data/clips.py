@@ -25,8 +25,9 @@ from surgmotion_jax.data.config import DataConfig
 from surgmotion_jax.data.decode import read_all, read_frames
 from surgmotion_jax.data.generator import keyed_generator
 from surgmotion_jax.data.images import read_single_image
-from surgmotion_jax.data.media import UnreadableVideo, covering
+from surgmotion_jax.data.media import FrameTable, UnreadableVideo, covering
 from surgmotion_jax.data.mixture import shares
+from surgmotion_jax.data.patience import Patience
 from surgmotion_jax.data.sample import Fault, Sample
 
 Split = Literal["train", "heldout"]
@@ -93,6 +94,7 @@ class ClipDataset:
         self._heldout = self._heldout_order()
         self._cache = VideoCache(int(config.memory_gb * 1e9 / max(1, config.workers)))
         self._ledger = _Ledger(list(self.catalogue.faults))
+        self._patience = Patience(config.stalled_s)
 
     def clip(self, index: int, split: Split = "train") -> Sample:
         """Clip `index` of a split, failed reads replaced and charged to the budget.
@@ -197,18 +199,21 @@ class ClipDataset:
 
     def _frames(self, video: Video, times_s: list[float]) -> np.ndarray:
         info, limits = video.info, limits_of(self.config)
+        read = self._patience.read
         if self.config.frames == 1 and info.images:
-            return read_single_image(info, times_s[0], self.config.canvas, limits)
+            return read(info.path, lambda: read_single_image(info, times_s[0], self.config.canvas, limits))
         height, width = covering((info.height, info.width), self.config.canvas)
+
+        def whole(most: int) -> FrameTable:
+            return read_all(info.path, (height, width), info=info, limits=limits, max_frames=most)
+
+        def frames() -> np.ndarray:
+            return read_frames(info.path, times_s, (height, width), info=info, limits=limits)
+
         table = self._cache.get(
-            info.path,
-            info.frames,
-            height * width * 3,
-            lambda most: read_all(info.path, (height, width), info=info, limits=limits, max_frames=most),
+            info.path, info.frames, height * width * 3, lambda most: read(info.path, lambda: whole(most))
         )
-        if table is not None:
-            return table.at(times_s)
-        return read_frames(info.path, times_s, (height, width), info=info, limits=limits)
+        return read(info.path, frames) if table is None else table.at(times_s)
 
     def _training_groups(self) -> dict[str, _Group]:
         groups = {}

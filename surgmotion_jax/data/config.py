@@ -42,6 +42,7 @@ class DataConfig:
     workers: int = 0  # decoding processes; 0 decodes in threads of the training process
     threads: int = 2  # decoding threads per process, and threads that open files at the start
     prefetch: int = 2  # batches decoded ahead, per process; never fewer than `threads`
+    stalled_s: float = 300.0  # seconds without an answer after which a file counts as unreadable; 0 waits for ever
 
     max_pixels: int = 36_000_000  # largest frame opened, width x height: a cap against decompression bombs
     max_duration_s: float = 86_400.0  # longest video opened, in seconds
@@ -69,6 +70,8 @@ class DataConfig:
         )
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a fraction in [0, 1)")
         _require(0 <= self.bad_budget < 1, "bad_budget", self.bad_budget, "a fraction in [0, 1)")
+        good = math.isfinite(self.stalled_s) and self.stalled_s >= 0
+        _require(good, "stalled_s", self.stalled_s, "finite seconds, at least 0")
         good = math.isfinite(self.memory_gb) and self.memory_gb >= 0
         _require(good, "memory_gb", self.memory_gb, "finite gigabytes, at least 0")
 

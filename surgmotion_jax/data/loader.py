@@ -5,12 +5,8 @@ threads or processes decode: the position in the data is a pure function of (see
 its step number alone, on any number of hosts. Letters: B batch (this host's rows), T frames, H height, W width.
 """
 
-import ctypes
-import multiprocessing
-import os
-import signal
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import grain
@@ -19,12 +15,17 @@ from absl import flags
 
 from surgmotion_jax.data.clips import ClipDataset, Split
 from surgmotion_jax.data.sample import Batch, Fault, Sample
+from surgmotion_jax.data.workers import WorkersLost, WorkerWatch, start_worker
 
 INDEX_PERIOD = 2**32
 """Sample indices are uint32 and start over after this many samples, and so does the stream of clips: after
 1.4 million steps at a global batch of 3,072. Clip and device randomness then repeat together."""
 
-_PR_SET_PDEATHSIG = 1
+_RESTARTS = 3
+"""Times that decoding processes are replaced in a row, without a batch in between, before a run is given up."""
+
+_PATIENCE = 4
+"""Waits for a file, `stalled_s` each, that may follow one another before a batch is due."""
 
 
 class _Positions(Sequence[int]):
@@ -37,6 +38,11 @@ class _Positions(Sequence[int]):
 
     def __len__(self) -> int:
         return self._steps * self._rows
+
+    def after(self, steps: int) -> "_Positions":
+        """What is left once so many steps have been taken."""
+        start, rows = self._start_step + steps, (self._first_row, self._first_row + self._rows)
+        return _Positions(self._global_batch, rows, start, self._start_step + self._steps)
 
     def __getitem__(self, item: Any) -> Any:
         step, row = divmod(int(item), self._rows)
@@ -53,6 +59,11 @@ class _Draw:
         return (index, *self._dataset.draw(index, self._split))
 
 
+def complain(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def batches(
     dataset: ClipDataset,
     *,
@@ -61,6 +72,7 @@ def batches(
     start_step: int,
     stop_step: int,
     split: Split = "train",
+    tell: Callable[[str], None] = complain,
 ) -> Generator[Batch, None, None]:
     """Batches of the steps [start_step, stop_step), holding rows [rows[0], rows[1]) of each global batch.
 
@@ -69,9 +81,13 @@ def batches(
     its entry by `if __name__ == "__main__"`. The thread that takes the first batch must live as long as the
     iterator, since Linux kills a worker with the thread that started it. Close the iterator to stop early.
 
+    Processes that end, or give nothing for a long time, are replaced, and the same batches go on: `tell` is told.
+
     Raises:
         ValueError: rows or steps out of range.
         BudgetExceeded: while iterating, when too many files turn out unreadable.
+        Stalled: while iterating, when several files at once do not answer.
+        WorkersLost: while iterating, when processes were replaced several times in a row, to no avail.
     """
     low, high = rows
     if not 0 <= low < high <= global_batch:
@@ -79,13 +95,34 @@ def batches(
     if not 0 <= start_step <= stop_step:
         raise ValueError(f"steps: found {start_step} to {stop_step}, allowed are 0 <= start_step <= stop_step")
     positions = _Positions(global_batch, rows, start_step, stop_step)
-    return _iterate(dataset, positions, high - low, split)
+    return _iterate(dataset, positions, high - low, split, tell)
 
 
-def _iterate(dataset: ClipDataset, positions: _Positions, rows: int, split: Split) -> Generator[Batch, None, None]:
+def _iterate(
+    dataset: ClipDataset, positions: _Positions, rows: int, split: Split, tell: Callable[[str], None]
+) -> Generator[Batch, None, None]:
+    taken, lost = 0, 0
+    while left := positions.after(taken):
+        try:
+            for fields in _decoded(dataset, left, rows, split):
+                # Counted here and not in the workers, in batch order: the same run stops at the same step.
+                dataset.charge(fields["skipped"])
+                taken, lost = taken + 1, 0
+                yield Batch(**fields)
+        except WorkersLost as error:
+            lost += 1
+            if lost > _RESTARTS:
+                raise WorkersLost(
+                    f"{error}; {_RESTARTS} times in a row others in their place fared no better"
+                ) from error
+            tell(f"{error}; others take their place")
+
+
+def _decoded(
+    dataset: ClipDataset, positions: _Positions, rows: int, split: Split
+) -> Generator[dict[str, Any], None, None]:
+    """The fields of each batch. Raises WorkersLost where the processes that decode end before."""
     config = dataset.config
-    if not len(positions):
-        return
     pipeline = (
         grain.MapDataset.source(positions)
         .map(_Draw(dataset, split))
@@ -102,12 +139,13 @@ def _iterate(dataset: ClipDataset, positions: _Positions, rows: int, split: Spli
             num_workers=config.workers, per_worker_buffer_size=config.prefetch
         )
         pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
+    watch = WorkerWatch(_PATIENCE * config.stalled_s if config.workers else 0.0)
     source = iter(pipeline)
     try:
-        for fields in source:
-            # Counted here and not in the workers, in batch order: the same run stops at the same step.
-            dataset.charge(fields["skipped"])
-            yield Batch(**fields)
+        for _ in range(len(positions) // rows):
+            with watch.waiting():
+                fields = next(source)
+            yield fields
     finally:
         source.close()
 
@@ -125,18 +163,5 @@ def _stack(drawn: Sequence[tuple[int, Sample, tuple[Fault, ...]]]) -> dict[str, 
 
 
 def _start_worker(worker: int, workers: int) -> None:
-    """Leaves Ctrl-C, which a terminal sends to every process of a command, to the trainer, which closes its workers."""
-    del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent()
-
-
-def _die_with_parent() -> None:
-    """Asks Linux to kill this worker when its parent dies, however it dies. Elsewhere nothing is done."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    parent = multiprocessing.parent_process()
-    # The parent may have died before the request was made.
-    if parent is not None and parent.pid != os.getppid():
-        os._exit(1)
+    del worker, workers  # grain tells both
+    start_worker()

@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Protocol
 
 from surgmotion_jax.data import Batch, ClipDataset, batches
+from surgmotion_jax.data.loader import complain
 from surgmotion_jax.parallel.mesh import MeshLayout, process_rows, to_global
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.image_branch import of_images
@@ -40,9 +41,13 @@ class DatasetClips:
     images: ClipDataset | None = None  # images beside the clips, for a config that asks for some
 
     def training(self, first_step: int, passed_over: int, event: Event) -> Generator[RawBatch, None, None]:
-        """As of `Clips`. Unreadable files met on the way become events."""
-        start, stop = first_step + passed_over, self.config.steps + passed_over
-        source = training_rows(self.config, self.layout, (self.dataset, self.images), start, stop)
+        """As of `Clips`. Unreadable files met on the way become events, and so do decoding processes lost."""
+        step, start, stop = first_step, first_step + passed_over, self.config.steps + passed_over
+
+        def tell(text: str) -> None:
+            event(step, text)
+
+        source = training_rows(self.config, self.layout, (self.dataset, self.images), start, stop, tell)
         with closing(source):
             for step, (clips, images) in enumerate(source, first_step):
                 for fault in (*clips.skipped, *(images.skipped if images else ())):
@@ -80,15 +85,23 @@ def image_dataset(config: PretrainConfig, clips: ClipDataset) -> ClipDataset | N
 
 
 def training_rows(
-    config: PretrainConfig, layout: MeshLayout, datasets: tuple[ClipDataset, ClipDataset | None], start: int, stop: int
+    config: PretrainConfig,
+    layout: MeshLayout,
+    datasets: tuple[ClipDataset, ClipDataset | None],
+    start: int,
+    stop: int,
+    tell: Callable[[str], None] = complain,
 ) -> Generator[tuple[Batch, Batch | None], None, None]:
-    """This process's rows of the clips, and of the images if there are any, of each step from `start` to `stop`."""
+    """This process's rows of the clips, and of the images if there are any, of each step from `start` to `stop`.
+
+    `tell` is told of decoding processes that are lost and replaced.
+    """
     clips, images = datasets
     with ExitStack() as stack:
 
         def rows(dataset: ClipDataset, size: int) -> Generator[Batch, None, None]:
             mine = process_rows(layout, size)
-            source = batches(dataset, global_batch=size, rows=mine, start_step=start, stop_step=stop)
+            source = batches(dataset, global_batch=size, rows=mine, start_step=start, stop_step=stop, tell=tell)
             return stack.enter_context(closing(source))
 
         own = rows(clips, config.optim.batch)

@@ -37,6 +37,7 @@ RUN_FIELDS = (
     "data.threads",
     "data.prefetch",
     "data.memory_gb",
+    "data.stalled_s",
     "data.sources.*.path",
     "images.path",
 )
