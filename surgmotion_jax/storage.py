@@ -12,12 +12,17 @@ import os
 import pathlib
 import shutil
 import uuid
-from typing import Any, TypeAlias
+import zipfile
+from typing import IO, Any, TypeAlias
 
 from etils import epath
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Json: TypeAlias = Any  # what `json` reads and writes: None, bool, int, float, str, and lists and dicts of these
+
+
+_MOST_INFLATED, _ALWAYS_FINE = 200, 10_000_000
+"""A member of an archive may hold this many times its compressed bytes, and anyhow this many bytes."""
 
 
 class NotWritable(ValueError):
@@ -125,6 +130,20 @@ def sha256_of(path: PathLike) -> str:
     """Hex digest of a file's content, read piece by piece: it may be larger than memory."""
     with as_path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_inflation(archive: PathLike | IO[bytes]) -> None:
+    """Raises ValueError where a member of a zip archive would grow beyond what arrays can: a decompression bomb.
+
+    Its directory tells, before anything is read; what is no zip archive raises zipfile.BadZipFile.
+    """
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            if member.file_size > _ALWAYS_FINE + _MOST_INFLATED * member.compress_size:
+                raise ValueError(
+                    f"member {member.filename[:100]!r} would grow from {member.compress_size} to {member.file_size} "
+                    f"bytes, more than {_MOST_INFLATED}-fold: a decompression bomb"
+                )
 
 
 def ensure_writable(directory: PathLike) -> epath.Path:

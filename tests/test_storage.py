@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 
 import pytest
 
@@ -113,3 +114,14 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     content = bytes(range(256)) * 2000
     (tmp_path / "file").write_bytes(content)
     assert storage.sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_an_archive_that_would_swell_is_refused_from_its_directory(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sound.npy", bytes(1_000_000))
+    storage.check_inflation(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.npy", bytes(60_000_000))
+    with pytest.raises(ValueError, match=r"member 'bomb\.npy' would grow from \d+ to 60000000 bytes, .*bomb"):
+        storage.check_inflation(path)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from etils import epath
 
+from surgmotion_jax import storage
+
 MOST_CLIPS = 4
 
 
@@ -88,6 +90,7 @@ def _read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
     content = io.BytesIO(path.read_bytes())
     try:
         if zipfile.is_zipfile(content):
+            storage.check_inflation(content)
             with np.load(content, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         raise ValueError("no archive")

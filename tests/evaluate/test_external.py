@@ -117,6 +117,12 @@ def test_a_time_that_is_no_number_is_refused(cases, tmp_path, time, match):
         ExternalFeatures(str(tmp_path), cases[:1], "pooled")
 
 
+def test_an_archive_that_would_swell_is_refused(cases, tmp_path):
+    np.savez_compressed(tmp_path / "whole.npz", features=np.zeros((5, 4_000_000), np.float32), time=np.arange(5.0))
+    with pytest.raises(ValueError, match=r"whole\.npz: not a sound npz \(member 'features\.npy' would grow .* bomb"):
+        ExternalFeatures(str(tmp_path), cases[:1], "pooled")
+
+
 def test_an_extracted_file_that_does_not_say_where_it_starts_is_refused(cases, tmp_path):
     arrays = {name: np.zeros(1) for name in ("start_s", "end_s")} | {
         name: np.zeros((1, 1)) for name in ("time_s", "valid")

@@ -101,6 +101,12 @@ def test_another_npz_is_refused(tmp_path, arrays, match):
         read_features(tmp_path / "x.npz")
 
 
+def test_an_npz_that_would_swell_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", features=np.zeros(40_000_000, np.int8))
+    with pytest.raises(ValueError, match=r"x\.npz: not a sound npz \(member 'features\.npy' would grow .* bomb"):
+        read_features(tmp_path / "x.npz")
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(ValueError, match="format is 'h5'"):
         feature_writer(tmp_path / "x", "h5", {})

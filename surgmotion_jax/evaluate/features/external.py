@@ -133,6 +133,7 @@ def _seconds(time: np.ndarray, where: str) -> np.ndarray:
 
 def _plain(path: epath.Path) -> dict[str, np.ndarray]:
     try:
+        storage.check_inflation(path)
         with np.load(os.fspath(path), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # np.load raises whatever the damaged bytes lead it to

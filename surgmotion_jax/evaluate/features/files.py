@@ -11,6 +11,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -119,9 +120,10 @@ def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _from_npz(data: bytes, where: str) -> dict[str, np.ndarray]:
     try:
+        storage.check_inflation(io.BytesIO(data))
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, MemoryError) as error:
         raise ValueError(f"{where}: not a sound npz ({error}); extract the features again") from error
 
 
