@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
 from surgmotion_jax.data import ClipDataset, describe
+from surgmotion_jax.data.inventory import inventory
 from surgmotion_jax.differences import changes
 from surgmotion_jax.pretrain.config import PretrainConfig, as_dict
 from surgmotion_jax.pretrain.setup.machine import environment
@@ -15,6 +16,8 @@ from surgmotion_jax.pretrain.setup.stored_config import CONFIG_FILE, stored
 from surgmotion_jax.pretrain.setup.summary import summarise
 from surgmotion_jax.runs.inputs import Inputs
 from surgmotion_jax.runs.session import Session
+
+RECORDINGS_FILE = "recordings.jsonl"
 
 
 def announce(session: Session, inputs: Inputs) -> None:
@@ -25,6 +28,8 @@ def announce(session: Session, inputs: Inputs) -> None:
         session.say(f"{label:>12}  {text}")
     if session.first:
         write_description(session, summary)
+        lines = "".join(json.dumps(line) + "\n" for line in inventory(inputs.dataset.catalogue))
+        storage.write_text_atomic(session.workdir / RECORDINGS_FILE, lines)
 
 
 def data_lines(dataset: ClipDataset) -> dict[str, str]:
@@ -49,8 +54,14 @@ def image_lines(dataset: ClipDataset) -> dict[str, str]:
 
 
 def further_lines(session: Session, inputs: Inputs) -> Iterator[tuple[str, str]]:
-    """What is said once and not kept: how the mesh was chosen, unreadable files, the probe, what alarms cannot do."""
+    """What is said once and not kept: the mesh's choice, what recordings need, the probe, what alarms cannot do."""
     yield from (("mesh", str(line)) for line in session.mesh_table)
+    changed = {finding.path for finding in inputs.dataset.catalogue.findings}
+    if changed:
+        yield (
+            "recordings",
+            f"{len(changed)} are not stored as they look; {RECORDINGS_FILE} says what is done",
+        )
     yield from (("unreadable", f"{fault.path}: {fault.reason}") for fault in inputs.dataset.faults)
     if inputs.probed is not None:
         yield "probe", inputs.probed.text

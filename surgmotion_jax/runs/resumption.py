@@ -6,6 +6,7 @@ from surgmotion_jax.checkpoints.errors import CheckpointDamaged
 from surgmotion_jax.differences import difference
 from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.pretrain.config import RUN_FIELDS, RUN_SECTIONS, as_dict
+from surgmotion_jax.records import read_metrics
 from surgmotion_jax.runs.session import Session
 
 
@@ -16,6 +17,7 @@ def check_resumable(session: Session) -> None:
     where `run.accept_changes` is True, unless they change the shapes of the weights.
     """
     if session.store.latest() is None:
+        tell_of_lost_checkpoints(session)
         return
     try:
         manifest = session.store.read_manifest()
@@ -39,3 +41,13 @@ def check_resumable(session: Session) -> None:
             "Use another --workdir, undo the changes, or set --config.run.accept_changes=True. Nothing was changed."
         )
     session.say(f"resuming with changes:\n  {listing}")
+
+
+def tell_of_lost_checkpoints(session: Session) -> None:
+    """Says so where a workdir records a run whose checkpoints are gone: it starts again, and its records with it."""
+    done = max((record["step"] for record in read_metrics(session.workdir)), default=0)
+    if done:
+        session.say(
+            f"WARNING: {session.workdir} records a run up to step {done}, but {session.store.directory} holds no "
+            "checkpoint; training starts again from the first step, and the records of before are dropped"
+        )

@@ -19,6 +19,7 @@ from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.state import TrainState
 from surgmotion_jax.records import read_metrics
 from surgmotion_jax.runs.programs import Programs
+from surgmotion_jax.runs.resumption import check_resumable
 from surgmotion_jax.runs.session import make_session
 from surgmotion_jax.runs.training import Ready, train_ready
 from tests.pretrain.fixtures import small_config
@@ -164,6 +165,18 @@ def test_a_new_run_in_a_workdir_without_checkpoints_starts_at_the_first_batch(tm
     afresh.go()
     assert afresh.seen == [0, 1]
     assert read_rollbacks(tmp_path) == ()
+
+
+def test_a_workdir_whose_checkpoints_are_gone_is_noticed(tmp_path):
+    Run(tmp_path).go()
+    whole = Run(tmp_path)
+    check_resumable(whole.session)
+    assert "WARNING" not in whole.told.getvalue()
+    (tmp_path / "checkpoints").rename(tmp_path / "away")
+    afresh = Run(tmp_path)
+    check_resumable(afresh.session)
+    assert "records a run up to step 10, but" in afresh.told.getvalue()
+    assert "holds no checkpoint; training starts again from the first step" in afresh.told.getvalue()
 
 
 def test_the_best_checkpoint_survives_and_one_from_after_the_trouble_does_not(tmp_path):
