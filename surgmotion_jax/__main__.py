@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from surgmotion_jax import registry
 
-BAD_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
-"""Exit codes; the last is what a shell makes of SIGPIPE."""
+BAD_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED = 2, 1, 130, 141, registry.TERMINATED
+"""Exit codes; the last three are what a shell makes of SIGINT, SIGPIPE and SIGTERM."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -22,13 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Where whoever reads the output has gone (`| head -1`), nothing is said.
     """
     try:
-        code = run(list(sys.argv[1:] if argv is None else argv))
+        with ended_by_sigterm():
+            code = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here rather than at the interpreter's end, where a closed pipe cannot be caught
         return code
     except ValueError as error:
         return say(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         return say("interrupted", INTERRUPTED)
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
+        return say("stopped by SIGTERM", TERMINATED)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and output_closed():
             return PIPE_CLOSED
@@ -42,6 +51,23 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     name, rest = registry.resolve(arguments)
     return registry.load(name)(rest)
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """While the context is open SIGTERM ends a command as an error does: what was opened is closed, drafts vanish."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)
 
 
 def say(text: str, code: int) -> int:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from surgmotion_jax.checks import did_you_mean
 
+TERMINATED = 143
+"""Exit code of a command that SIGTERM ended, as a shell counts; `pretrain` has its own, `run.stopped_code`."""
+
 
 class Command(NamedTuple):
     """Where a command's `main(argv) -> exit code` lives, and one line of help."""

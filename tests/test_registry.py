@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,22 @@ def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch, capsys):
     monkeypatch.setattr(registry, "load", lambda name: fail)
     assert main(["doctor"]) == 1
     assert capsys.readouterr().err == "surgmotion: Broken pipe\n"
+
+
+def test_sigterm_ends_a_command_as_an_error_does(monkeypatch, capsys):
+    """What the command opened is closed, and the handler of before is back."""
+    closed = []
+
+    def command(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            closed.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(registry, "load", lambda name: command)
+    assert main(["doctor"]) == 143
+    assert closed == [True]
+    assert capsys.readouterr().err == "surgmotion: stopped by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -26,8 +26,9 @@ class WorkdirInUse(ValueError):
 def workdir_lock(workdir: storage.PathLike) -> Iterator[None]:
     """Holds `workdir/.lock` while the context is open. Call it in one process of a run only.
 
-    The kernel drops the lock when the process ends, however it ends, so a file left behind by a crash locks
-    nobody out. Directories that are not local, and filesystems without locks, are used unlocked with a note.
+    The file goes when the context ends. The kernel drops the lock when the process ends, however it ends, so a file
+    left behind by a crash locks nobody out. Directories that are not local, and filesystems without locks, are used
+    unlocked with a note.
 
     Raises WorkdirInUse naming the holder's pid and host; NotWritable if the directory cannot be written.
     """
@@ -39,6 +40,7 @@ def workdir_lock(workdir: storage.PathLike) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
+            (pathlib.Path(directory) / LOCK_FILE).unlink(missing_ok=True)
             _held.discard(descriptor)
             os.close(descriptor)
 
@@ -55,10 +57,20 @@ def _acquire(directory: os.PathLike[str]) -> int | None:
     except OSError:  # some network filesystems have no locks
         os.close(descriptor)
         return None
+    if not _still_there(path, descriptor):  # its holder ended, and deleted it, in between
+        os.close(descriptor)
+        return _acquire(directory)
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
     _held.add(descriptor)
     return descriptor
+
+
+def _still_there(path: pathlib.Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _in_use(directory: os.PathLike[str], holder: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
 from surgmotion_jax.commands.configs import pretrain_config
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.registry import TERMINATED
 from surgmotion_jax.runs.ending import Ending, Kind
 from surgmotion_jax.runs.pretraining import pretrain
 from surgmotion_jax.runs.session import complain
@@ -47,7 +48,13 @@ def main(argv: Sequence[str]) -> int:
 def run(asked: Arguments, command: str) -> int:
     """Trains, and returns the exit code."""
     config = pretrain_config(asked.config, asked.data)
-    return conclude(pretrain(config, asked.workdir, command=command), config)
+    try:
+        return conclude(pretrain(config, asked.workdir, command=command), config)
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
+        complain(f"{asked.workdir}: stopped by SIGTERM; repeat the command to go on")
+        return config.run.stopped_code
 
 
 def conclude(ending: Ending, config: PretrainConfig) -> int:

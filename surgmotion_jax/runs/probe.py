@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -98,10 +99,11 @@ class Probe:
             return
         keep = self._bytes() <= 1e9 * self.config.probe.cache_gb
         seen = []
-        for video in prefetched(self._decoded(moments), AHEAD):
-            if keep:
-                seen.append(video)
-            yield video
+        with contextlib.closing(prefetched(self._decoded(moments), AHEAD)) as decoded:
+            for video in decoded:
+                if keep:
+                    seen.append(video)
+                yield video
         if keep:
             self._held[split] = seen
 

@@ -32,6 +32,7 @@ from surgmotion_jax.runs.ending import Ending, Kind
 from surgmotion_jax.runs.programs import Programs
 from surgmotion_jax.runs.save_failures import traces_in_file, unsaved_reason
 from surgmotion_jax.runs.session import Session
+from surgmotion_jax.runs.slow import told_while_waiting
 
 SAVING = ("finished", "interrupted")  # ends of the loop at which it saves its state
 
@@ -51,7 +52,10 @@ def train_ready(ready: Ready, state: TrainState) -> Ending:
     started = time.monotonic()
     with traces_in_file(ready.session.workdir), Interruption() as interruption:
         training = Training(ready, int(state.step), interruption)
-        ending = training.run(state)
+        try:
+            ending = training.run(state)
+        finally:
+            training.stop_reading()
     training.close(ending, duration(time.monotonic() - started))
     return ending
 
@@ -99,6 +103,7 @@ class Training:
                 break
             del state, services  # before there is another
             state = self.go_back(halt)
+        self.stop_reading()
         self.complete_save()
         ending = self.ending(halt)
         self.event(ending.step, f"stopped: {ending.reason}" if ending.reason else halt.kind)
@@ -172,9 +177,16 @@ class Training:
         if not self.store.save(step, state, self.fields, best=best):
             self.record_failure()
 
+    def stop_reading(self) -> None:
+        """Ends the threads and processes that decode ahead."""
+        if self.source is not None:
+            self.source.close()
+
     def complete_save(self) -> None:
-        """Waits for the save in flight."""
-        if not self.store.wait():
+        """Waits for the save in flight, and says so where that takes long."""
+        with told_while_waiting(f"the checkpoint to be written to {self.store.directory}", self.progress.say):
+            saved = self.store.wait()
+        if not saved:
             self.record_failure()
 
     def record_failure(self) -> None:
@@ -203,8 +215,7 @@ class Training:
     def go_back(self, halt: Halt) -> TrainState:
         """The newest sound checkpoint from before the trouble; what came later is dropped, its data passed over."""
         session, config = self.session, self.config
-        if self.source is not None:
-            self.source.close()
+        self.stop_reading()
         self.store.discard_after(halt.sound)
         restored = self.store.restore(self.ready.abstract, architecture=architecture(config.model))
         self.rollbacks = (*self.rollbacks, Rollback(halt.step, restored.step, halt.reason))

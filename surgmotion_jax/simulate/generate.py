@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from surgmotion_jax import storage
+from surgmotion_jax.data.workers import start_worker, starting_workers
 from surgmotion_jax.simulate.case import Frame, SceneConfig, Script
 from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, get_layout
 from surgmotion_jax.simulate.render import render
@@ -25,7 +26,9 @@ from surgmotion_jax.simulate.truth import Recorder, truth_path
 Draw = Callable[[Script], Iterable[Frame]]
 
 STAGING = ".partial"
-"""Folder below the data set in which cases grow until they are whole."""
+"""Folder below the data set in which cases grow until they are whole. It stays where a call was interrupted."""
+
+SETTINGS = "simulation.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class _Job:
     plan: CasePlan
     skill: float
     out: str
+    again: bool  # begun by a call that was interrupted, so that some of its files may be there
+
+    @property
+    def mark(self) -> Path:
+        """A file that says that the case is done."""
+        return Path(self.out) / STAGING / f"{self.number:05d}.done"
 
 
 def generate(
@@ -70,11 +79,12 @@ def generate(
 ) -> list[SimulatedCase]:
     """Writes a data set, its truth beside it in `truth/`, and returns its cases in planned order.
 
-    The files depend on the config alone, not on the number of workers (0 draws in this process).
+    The files depend on the config alone, not on the number of workers (0 draws in this process). A call that was
+    interrupted is simply repeated: what is done is kept.
 
     Args:
         config: what to simulate.
-        out: folder, absent or empty.
+        out: folder, absent, empty, or left by an interrupted call of the same config.
         workers: processes.
         progress: called with (cases done, cases in all, id of the case just done).
         draw: renderer, `simulate.render.render` unless a test has its own.
@@ -85,17 +95,17 @@ def generate(
     layout = get_layout(config.layout)
     plans = layout.plan(config.cases, config.seed)
     skills = _skills(len(plans), config.seed)
-    jobs = [_Job(config, n, plan, skill, str(out)) for n, (plan, skill) in enumerate(zip(plans, skills, strict=True))]
     scene_config(config, layout, plans[0])  # what the scene refuses is refused before anything is written
-    _require_empty(out)
+    again = _begin(config, out)
+    pairs = enumerate(zip(plans, skills, strict=True))
+    jobs = [_Job(config, number, plan, skill, str(out), again) for number, (plan, skill) in pairs]
     for done, name in enumerate(_run(jobs, workers, draw), 1):
         if progress is not None:
             progress(done, len(jobs), name)
     cases = [_case(job, draw) for job in jobs]
     if layout.write_index is not None:
         layout.write_index(cases, out)
-    settings = json.dumps(dataclasses.asdict(config), indent=2)
-    storage.write_text_atomic(out / "truth" / "simulation.json", settings + "\n")
+    storage.write_text_atomic(out / "truth" / SETTINGS, _settings(config))
     shutil.rmtree(out / STAGING)
     return cases
 
@@ -135,20 +145,26 @@ def _case(job: _Job, draw: Draw | None, recorder: Recorder | None = None) -> Sim
 
 
 def _run(jobs: Sequence[_Job], workers: int, draw: Draw | None) -> Iterator[str]:
-    """Ids of cases as they are done."""
-    if not workers:
-        for job in jobs:
+    """Ids of cases as they are done, first those that an interrupted call has left."""
+    left = [job for job in jobs if not job.mark.exists()]
+    yield from (job.plan.id for job in jobs if job not in left)
+    if not workers or not left:
+        for job in left:
             yield _write(job, draw)
         return
     # A forked child would inherit the threads' locks of whatever runs here, but not the threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
-        futures = [pool.submit(_write, job, draw) for job in jobs]
+    before = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(min(workers, len(left)), context, start_worker) as pool:
+        with starting_workers():
+            futures = [pool.submit(_write, job, draw) for job in left]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - before:
+                worker.kill()  # a case takes minutes, and what it has drawn so far is drawn anew
             raise
 
 
@@ -158,14 +174,16 @@ def _write(job: _Job, draw: Draw | None) -> str:
     staged = out / STAGING / f"{job.number:05d}"
     recorder = Recorder(job.config.dense_truth)
     case = _case(job, draw, recorder)
+    shutil.rmtree(staged, ignore_errors=True)  # of an interrupted call
     get_layout(job.config.layout).write_case(case, staged)
     recorder.save(case, truth_path(staged, case.id))
-    publish(staged, out)
+    publish(staged, out, job.again)
+    job.mark.touch()
     return case.id
 
 
-def publish(staged: Path, out: Path) -> None:
-    """Moves a tree into another, folders as a whole where they are new. No file is replaced."""
+def publish(staged: Path, out: Path, replace: bool = False) -> None:
+    """Moves a tree into another, folders as a whole where they are new. A file is replaced only where that is asked."""
     for source in sorted(staged.iterdir()):
         target = out / source.name
         try:
@@ -174,15 +192,27 @@ def publish(staged: Path, out: Path) -> None:
                 os.rename(source, target)  # fails where the folder holds something
                 continue
         except OSError:
-            publish(source, target)
+            publish(source, target, replace)
             continue
-        if target.exists():
+        if target.exists() and not replace:
             raise ValueError(f"{target}: written by two cases; give cases distinct names")
         os.replace(source, target)
     staged.rmdir()
 
 
-def _require_empty(out: Path) -> None:
+def _begin(config: SetConfig, out: Path) -> bool:
+    """Claims a folder for a data set; True where an interrupted call of the same config has begun it."""
+    begun = out / STAGING / SETTINGS
+    if begun.exists() and begun.read_text() == _settings(config):
+        return True
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: not an empty folder; name a new one, a simulated set is never mixed with other files")
-    (out / STAGING).mkdir(parents=True, exist_ok=True)
+        raise ValueError(
+            f"{out}: not an empty folder; name a new one, a simulated set is never mixed with other files"
+            + ("; what an interrupted command began there goes on with that command's flags" if begun.exists() else "")
+        )
+    storage.write_text_atomic(begun, _settings(config))
+    return False
+
+
+def _settings(config: SetConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"

@@ -1,5 +1,7 @@
 """One writer to a workdir, and none locked out by the dead."""
 
+import fcntl
+import json
 import os
 import pathlib
 import re
@@ -68,6 +70,24 @@ def test_lock_is_free_again_after_the_context_even_after_an_error(tmp_path):
         pass
     with workdir_lock(tmp_path):
         pass
+
+
+def test_no_file_stays_and_one_that_is_deleted_meanwhile_holds_nothing(tmp_path, monkeypatch):
+    with workdir_lock(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
+    lock, taken = fcntl.flock, []
+
+    def slow(descriptor, how):
+        if not taken:  # between opening the file and locking it, its holder ends
+            (tmp_path / ".lock").unlink()
+        taken.append(descriptor)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with workdir_lock(tmp_path):
+        assert len(taken) == 2
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
 
 
 def test_paths_that_are_not_local_go_unlocked_with_a_note(tmp_path, monkeypatch, capsys):

@@ -128,8 +128,36 @@ def test_a_case_appears_whole_or_not_at_all(tmp_path):
     published = [p for p in tmp_path.rglob("*") if p.is_file() and STAGING not in p.parts]
     assert {p.parent.name for p in published} == {"01", "truth"}
     assert [p.name for p in published if p.suffix == ".npz"] == ["01.npz"]
-    with pytest.raises(ValueError, match="not an empty folder"):
-        generate(config, tmp_path, draw=fake_renderer.draw)
+    other = SetConfig("pmlr50", 4, 4.0, height=64, width=64)
+    with pytest.raises(ValueError, match=r"not an empty folder.* goes on with that command's flags"):
+        generate(other, tmp_path, draw=fake_renderer.draw)
+
+
+def test_an_interrupted_call_is_repeated_and_ends_with_the_same_files(tmp_path):
+    config = SetConfig("pmlr50", 3, 4.0, height=64, width=64)
+    drawn: list[int] = []
+
+    def interrupted(script):
+        drawn.append(script.seed)
+        for frame in fake_renderer.draw(script):
+            if len(drawn) == 2 and frame.number == 2:
+                raise KeyboardInterrupt
+            yield frame
+
+    def counted(script):
+        drawn.append(script.seed)
+        yield from fake_renderer.draw(script)
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(config, tmp_path / "twice", draw=interrupted)
+    generate(config, tmp_path / "twice", draw=counted)
+    generate(config, tmp_path / "once", draw=fake_renderer.draw)
+    assert len(drawn) == len(set(drawn)) + 1 == 4, "what was done is not drawn again, what was begun is"
+    once, twice = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("once", "twice")
+    )
+    assert once == twice
 
 
 def test_the_pretraining_folder_is_a_source_for_each_specialty(tmp_path):

@@ -10,12 +10,13 @@ Letters: B moments, N moments of a case, t, h, w token steps, rows, columns, L l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
@@ -264,6 +265,7 @@ def _check(path: pathlib.Path, shape: tuple[int, ...]) -> None:
 
 def ordered(
     features: Features, chunks: Sequence[Sequence[Position]], ahead: int = 2
-) -> Iterator[tuple[Sequence[Position], np.ndarray]]:
+) -> Generator[tuple[Sequence[Position], np.ndarray], None, None]:
     """(positions, features) of each chunk in turn, read ahead in a thread."""
-    yield from prefetched(((chunk, features.rows(chunk)) for chunk in chunks), ahead)
+    with contextlib.closing(prefetched(((chunk, features.rows(chunk)) for chunk in chunks), ahead)) as found:
+        yield from found

@@ -6,6 +6,7 @@ Letters: B rows of a step, N moments of a video, H heads.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -167,11 +168,13 @@ def train_heads(
     place, sweep, steps = storage.as_path(folder), planned.sweep, planned.steps
     groups = sweep.init() if planned.saved is None else sweep.grouped(planned.saved)
     start = int(groups[0].step[0])
-    for done, batch in enumerate(prefetched(batches.from_step(start, steps), 2), start + 1):
-        groups, loss_H = sweep.step(groups, batch)
-        if done % settings.save_every == 0 and done < steps:
-            save_tree(place / STATE_FILE, sweep.stacked(groups))
-            say(f"step {done}/{steps}, loss {np.asarray(loss_H).min():.4g} to {np.asarray(loss_H).max():.4g}")
+    # Closed here: a thread that decodes on while an interrupted program ends can take it down.
+    with contextlib.closing(prefetched(batches.from_step(start, steps), 2)) as ahead:
+        for done, batch in enumerate(ahead, start + 1):
+            groups, loss_H = sweep.step(groups, batch)
+            if done % settings.save_every == 0 and done < steps:
+                save_tree(place / STATE_FILE, sweep.stacked(groups))
+                say(f"step {done}/{steps}, loss {np.asarray(loss_H).min():.4g} to {np.asarray(loss_H).max():.4g}")
     params = jax.tree.map(np.asarray, sweep.stacked(groups).params)
     save_tree(place / HEADS_FILE, params)
     (place / STATE_FILE).unlink(missing_ok=True)

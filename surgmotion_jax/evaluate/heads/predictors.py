@@ -5,6 +5,7 @@ Letters: H candidates, B moments, N moments of a video.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -101,11 +102,12 @@ def predict_tables(
     videos = [positions[start:end] for start, end in zip(starts, ends, strict=True)]
     chunks = videos if whole else [positions[start : start + batch] for start in range(0, len(positions), batch)]
     parts: list[list[Table]] = [[] for _ in predictor.names]
-    for chunk, rows in ordered(features, chunks):
-        prediction_HxB = predictor(rows if whole else padded(rows, batch))[:, : len(chunk)]
-        truth = truths.rows(chunk)
-        for part, prediction in zip(parts, prediction_HxB, strict=True):
-            part.append(task.columns(prediction, truth))
+    with contextlib.closing(ordered(features, chunks)) as found:
+        for chunk, rows in found:
+            prediction_HxB = predictor(rows if whole else padded(rows, batch))[:, : len(chunk)]
+            truth = truths.rows(chunk)
+            for part, prediction in zip(parts, prediction_HxB, strict=True):
+                part.append(task.columns(prediction, truth))
     wholes = [joined(part) for part in parts]
     assert all(len(column) == len(positions) for table in wholes for column in table.values()), "a moment was lost"
     return [
