@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from surgmotion_jax.checks import at_least
+from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.pretrain.losses.term import Measured, Term, TermConfig, TermInputs, wide
 
 VARIANCE_EPS = 1e-4  # added to a variance inside the square root
@@ -23,11 +23,14 @@ class DiversityLossConfig(TermConfig):
 
     weight: float = 0.3  # its weight in the total; 0 leaves it out
     sigma: float = 1.0  # standard deviation below which the hinge is active
+    over: str = "batch"  # over which tokens it is taken: of the whole batch, or of each clip by itself
+    unbiased: bool = False  # divide by one token less than there are
     eps: float = VARIANCE_EPS  # added to the variance inside the square root
 
     def __post_init__(self) -> None:
         at_least("loss.diversity.weight", self.weight, 0)
         at_least("loss.diversity.eps", self.eps, 0)
+        one_of("loss.diversity.over", self.over, ("batch", "clip"))
 
 
 class Spread(NamedTuple):
@@ -37,13 +40,19 @@ class Spread(NamedTuple):
     tokens: jax.Array
 
 
-def spread(x_BxMxD: jax.Array, eligible_BxM: jax.Array, eps: float = VARIANCE_EPS) -> Spread:
-    """Population standard deviation sqrt(var + eps) over the eligible tokens of the whole batch."""
+def spread(x_BxMxD: jax.Array, eligible_BxM: jax.Array, eps: float = VARIANCE_EPS, unbiased: bool = False) -> Spread:
+    """Standard deviation sqrt(var + eps) over the eligible tokens of the whole batch: the population's, or unbiased."""
     x = wide(x_BxMxD)
     weight = eligible_BxM.astype(x.dtype)[..., None]
     tokens = jnp.maximum(weight.sum(), 1.0)
     mean_D = (weight * x).sum((0, 1)) / tokens
-    return Spread(jnp.sqrt((weight * jnp.square(x - mean_D)).sum((0, 1)) / tokens + eps), tokens)
+    divisor = jnp.maximum(tokens - 1, 1.0) if unbiased else tokens
+    return Spread(jnp.sqrt((weight * jnp.square(x - mean_D)).sum((0, 1)) / divisor + eps), tokens)
+
+
+def clip_spread(x_BxMxD: jax.Array, eligible_BxM: jax.Array, eps: float, unbiased: bool) -> Spread:
+    """The same for each clip by itself: std [B,D], tokens [B]."""
+    return jax.vmap(lambda x, eligible: spread(x[None], eligible[None], eps, unbiased))(x_BxMxD, eligible_BxM)
 
 
 def diversity_loss(spread: Spread, sigma: float) -> tuple[jax.Array, jax.Array]:
@@ -58,9 +67,17 @@ def diversity_loss(spread: Spread, sigma: float) -> tuple[jax.Array, jax.Array]:
 
 def measure(inputs: TermInputs, settings: DiversityLossConfig) -> Measured:
     """The hinge on the spread of predictions, and the share of dimensions where it is active."""
-    found = spread(inputs.predicted_BxMxD, inputs.eligible_BxM, settings.eps)
+    spread_of = spread if settings.over == "batch" else clip_spread
+    found = spread_of(inputs.predicted_BxMxD, inputs.eligible_BxM, settings.eps, settings.unbiased)
     value, active = diversity_loss(found, settings.sigma)
     return Measured(value, {"active_dims": active})
 
 
-DIVERSITY = Term(label="diversity", unit="std", settings=DiversityLossConfig, measure=measure, over_batch=True)
+def detail(settings: DiversityLossConfig) -> str:
+    """What the banner says beside the label."""
+    return "per clip" if settings.over == "clip" else ""
+
+
+DIVERSITY = Term(
+    label="diversity", unit="std", settings=DiversityLossConfig, measure=measure, over_batch=True, detail=detail
+)

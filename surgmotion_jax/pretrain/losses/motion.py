@@ -29,16 +29,25 @@ class MotionLossConfig(TermConfig):
 
     weight: float = 1.0  # its weight in the total
     scope: str = "dense"  # topk: the paper's formula read literally; dense: every masked token, weighted by motion
-    reduce: str = "auto"  # sum (total weight K + 1), mean (total weight 1); auto: sum under topk, mean under dense
+    # sum (total weight K + 1), mean (total weight 1), count (dense: divided by the number of masked tokens, so that
+    # motion adds to the total); auto: sum under topk, mean under dense
+    reduce: str = "auto"
     top_k: int = 3  # K tubes with the highest score (topk)
     gamma: float = 2.0  # temperature of their weights (topk)
     alpha: float = 2.0  # extra weight of the most moving token (dense); 0 is plain V-JEPA
     score_norm: str = "zscore"  # none, zscore, minmax over the clip's masked tubes (topk)
+    dense_norm: str = "minmax"  # none (of a score within [0, 1]), minmax over the clip's masked tokens (dense)
 
     def __post_init__(self) -> None:
         one_of("loss.motion.scope", self.scope, ("topk", "dense"))
-        one_of("loss.motion.reduce", self.reduce, ("auto", "sum", "mean"))
+        one_of("loss.motion.reduce", self.reduce, ("auto", "sum", "mean", "count"))
         one_of("loss.motion.score_norm", self.score_norm, ("none", "zscore", "minmax"))
+        one_of("loss.motion.dense_norm", self.dense_norm, ("none", "minmax"))
+        if self.reduce == "count" and self.scope == "topk":
+            raise ValueError(
+                "loss.motion.reduce is 'count', but loss.motion.scope is 'topk', under which few tokens count; set "
+                "--config.loss.motion.scope=dense or --config.loss.motion.reduce=mean."
+            )
         at_least("loss.motion.top_k", self.top_k, 1)
         at_least("loss.motion.alpha", self.alpha, 0)
         at_least("loss.motion.weight", self.weight, 0)
@@ -96,10 +105,13 @@ def dense_token_weights(
 ) -> jax.Array:
     """Token weights [B,N]: 1 + alpha m_i on every masked token, divided by their sum (times K + 1 under `reduce` sum).
 
-    m is the score min-max normalised over the clip's masked tokens inside the field of view, 0 elsewhere.
+    m is the score min-max normalised over the clip's masked tokens inside the field of view, or as it is; 0 elsewhere.
+    Under `reduce` count the weights are divided by the number of masked tokens.
     """
-    motion_BxN = jnp.where(eligible_BxN, rescale_score(score_BxN, eligible_BxN, "minmax"), 0.0)
+    motion_BxN = jnp.where(eligible_BxN, rescale_score(score_BxN, eligible_BxN, config.dense_norm), 0.0)
     weight_BxN = jnp.where(masked_BxN, 1 + config.alpha * motion_BxN, 0.0)
+    if config.reduce == "count":
+        return weight_BxN / jnp.maximum(masked_BxN.sum(-1, keepdims=True), 1)
     scale = config.top_k + 1 if config.reduce == "sum" else 1
     return scale * weight_BxN / jnp.maximum(weight_BxN.sum(-1, keepdims=True), 1e-20)
 

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from surgmotion_jax.pretrain.losses.affinity import AFFINITY
 from surgmotion_jax.pretrain.losses.context import CONTEXT
+from surgmotion_jax.pretrain.losses.covariance import COVARIANCE
 from surgmotion_jax.pretrain.losses.diversity import DIVERSITY
 from surgmotion_jax.pretrain.losses.motion import L1, MOTION
 from surgmotion_jax.pretrain.losses.pixels import PIXEL, SQUARES
+from surgmotion_jax.pretrain.losses.relation import RELATION
+from surgmotion_jax.pretrain.losses.sigreg import SIGREG
 from surgmotion_jax.pretrain.losses.term import ErrorMeasure, Term, TermConfig
 
 C = TypeVar("C", bound=TermConfig)
@@ -20,6 +23,9 @@ TERMS: dict[str, Term[Any]] = {
     "diversity": DIVERSITY,
     "affinity": AFFINITY,
     "context": CONTEXT,
+    "relation": RELATION,
+    "covariance": COVARIANCE,
+    "sigreg": SIGREG,
     "pixel": PIXEL,
 }
 # How held-out predictions are judged, by what is predicted.
