@@ -11,12 +11,12 @@ Letters: N tokens, P columns (spatial patches), J blocks, T steps of tubelets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
 
-from surgmotion_jax.checks import at_least
+from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.config import Grid
 from surgmotion_jax.pretrain.sample.mask_kind import (
     Draw,
@@ -59,8 +59,10 @@ class BlockMasks(MaskConfig):
 
     kind: str = "multiblock"
     sets: Mapping[str, BlockSet] = field(default_factory=_two_sets)  # multiblock: the mask sets of a step
+    draw: str = "all"  # multiblock: all sets in each step, or one of them, drawn for the step
 
     def __post_init__(self) -> None:
+        one_of("mask.draw", self.draw, ("all", "one"))
         if not self.sets:
             raise ValueError("mask.sets is empty; kind 'multiblock' needs at least one set.")
 
@@ -71,10 +73,15 @@ def _in_order(settings: BlockMasks) -> list[tuple[str, BlockSet]]:
 
 
 def programs(settings: BlockMasks, grid: Grid) -> tuple[MaskProgram, ...]:
-    """One program, which draws all sets."""
-    shares = [(f"mask.sets.{name}.target", spec.target) for name, spec in _in_order(settings)]
-    targets = tuple(columns_of(*share, grid) * grid.time for share in shares)
-    return (MaskProgram(settings.kind, grid, targets, settings),)
+    """One program, which draws all sets, or one for each set."""
+    named = _in_order(settings)
+    targets = tuple(columns_of(f"mask.sets.{name}.target", spec.target, grid) * grid.time for name, spec in named)
+    if settings.draw == "all":
+        return (MaskProgram(settings.kind, grid, targets, settings),)
+    return tuple(
+        MaskProgram(f"{settings.kind} {name}", grid, (count,), replace(settings, sets={name: spec}))
+        for (name, spec), count in zip(named, targets, strict=True)
+    )
 
 
 def draw(program: MaskProgram, settings: BlockMasks, given: Draw) -> tuple[MaskSet, ...]:

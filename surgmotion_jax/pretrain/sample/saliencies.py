@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.pretrain.sample.flow import FLOW
 from surgmotion_jax.pretrain.sample.fov import field_of_view, patches_inside
+from surgmotion_jax.pretrain.sample.normal_flow import NORMAL_FLOW
 from surgmotion_jax.pretrain.sample.saliency import PAPER
 from surgmotion_jax.pretrain.sample.saliency_kind import Clips, Saliency, SaliencyConfig
 
@@ -30,6 +31,7 @@ def accept(settings: SaliencyConfig, model: ModelConfig) -> None:
 SALIENCIES: dict[str, Saliency[Any]] = {
     "paper": PAPER,
     "flow": FLOW,
+    "normal_flow": NORMAL_FLOW,
     "none": Saliency(no_score, SaliencyConfig, accept, scores=False),
 }
 

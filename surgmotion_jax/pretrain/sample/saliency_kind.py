@@ -22,7 +22,9 @@ from surgmotion_jax.models.config import ModelConfig
 class SaliencyConfig:
     """The motion score of a tube."""
 
-    kind: str = "paper"  # paper (change in time, contrast in space), flow (change that no camera explains), none
+    # paper (change in time, contrast in space), flow (change that no camera explains), normal_flow (speed along the
+    # gradient), none
+    kind: str = "paper"
     unit: str = "column"  # what a tube is: column (a patch through all time) or tubelet
     fov: str = "auto"  # auto: keep tubes outside or on the edge of the field of view out of the loss terms; none
     edge: int = 3  # pixels around the edge of the field of view that count as edge
