@@ -138,7 +138,8 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return build(kind, value, path)  # type: ignore[arg-type]
     if origin in (typing.Union, types.UnionType):
-        return value
+        classes = [one for one in arguments if dataclasses.is_dataclass(one)]
+        return build(classes[0], value, path) if classes and isinstance(value, Mapping) else value  # type: ignore[arg-type]
     if origin is not None and _is_kind(origin, Mapping):
         return {k: _value(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
     if origin is tuple:

@@ -35,7 +35,7 @@ PLACES = {
     "predictor": "params/predictor",
     "probe": "params/probe",
 }
-LEFT_OUT = {"step": "training record", "opt_state": "optimiser state"}
+LEFT_OUT = {"step": "training record", "opt_state": "optimiser state", "teacher": "frozen teacher"}
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def pretrain_config(flags: Sequence[str], data: str | None = None, *, stand_in: 
             config.data.sources = door.ConfigDict({"data": door.entry(SourceConfig, path=path)})
         if stand_in is not None:
             config.init.checkpoint = config.init.checkpoint or ""
+            if config.objective.targets == "frozen":
+                config.objective.teacher = config.objective.teacher or stand_in
     if not config.data.sources:
         raise door.ConfigError("the config names no videos; give --data=PATH, or fill data.sources in the config.")
     return door.build(PretrainConfig, config)

@@ -44,7 +44,7 @@ def run(asked: Arguments) -> int:
     from surgmotion_jax.commands.configs import pretrain_config
     from surgmotion_jax.runs import planning
 
-    config = pretrain_config(asked.config, stand_in="planned")
+    config = pretrain_config(asked.config, stand_in=planning.STAND_IN)
     topology = describe(asked.topology)
     devices = devices_of(topology) if topology.compiled else ()
     if asked.sweep:

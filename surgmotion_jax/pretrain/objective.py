@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from surgmotion_jax.models.catalogue import backbone_of
-from surgmotion_jax.models.config import Grid
+from surgmotion_jax.models.config import Grid, ModelConfig
 from surgmotion_jax.models.encoder import gather_tokens
 from surgmotion_jax.models.layout import Layout
 from surgmotion_jax.models.parameters import Params
@@ -137,11 +137,16 @@ def weigh_targets(
     return TargetWeights(at_targets(weight_BxN), at_targets(eligible_BxN), at_targets(plain_BxN)), top_BxU
 
 
-def targets_of(encoder: Params, patches_BxNxP: jax.Array, config: PretrainConfig, layout: Layout) -> jax.Array:
-    """Features of all tokens, layer-normed without affine: [B,N,D] float32. D holds the levels of V-JEPA 2.1."""
-    backbone = backbone_of(config.model)
-    tokens = backbone.encode(encoder, patches_BxNxP, grid=config.grid, levels=True, layout=layout).tokens
-    return normalise_levels(tokens, config.model.v21.outputs)
+def targets_of(
+    encoder: Params, patches_BxNxP: jax.Array, config: PretrainConfig, layout: Layout, other: ModelConfig | None = None
+) -> jax.Array:
+    """Features of all tokens, layer-normed without affine: [B,N,D] float32. D holds the levels of V-JEPA 2.1.
+
+    The encoder is of the architecture of the config, or of an `other` one.
+    """
+    model = other or config.model
+    tokens = backbone_of(model).encode(encoder, patches_BxNxP, grid=config.grid, levels=True, layout=layout).tokens
+    return normalise_levels(tokens, model.v21.outputs)
 
 
 def normalise_levels(x_BxNxD: jax.Array, levels: int) -> jax.Array:
@@ -205,7 +210,8 @@ def loss_and_metrics(
 ) -> tuple[jax.Array, Metrics]:
     """L = sum of weight x term over the table of terms (weights from config), per mask set, then the mean over sets.
 
-    The pixel objective uses no `target_encoder`. `step` is for terms that draw at random or change along the run.
+    `target_encoder` is what the source of targets supplies; the pixel objective uses none. `step` is for terms that
+    draw at random or change along the run.
     """
     step = jnp.asarray(step, jnp.int32)
     targets_BxNxD = training_targets(params, target_encoder, prepared, config, layout)
@@ -222,14 +228,18 @@ def loss_and_metrics(
 def training_targets(
     params: Params, target_encoder: Params | None, prepared: Prepared, config: PretrainConfig, layout: Layout
 ) -> jax.Array:
-    """What should be predicted of every token, [B,N,D] float32: features of the target encoder, or pixels."""
+    """What should be predicted of every token, [B,N,D] float32: features of the target encoder, or pixels.
+
+    Without `objective.stop_gradient` they are the online encoder's, with their gradient.
+    """
     if config.objective.pixels:
         return pixels_of(prepared, config)
     if not config.objective.stop_gradient:
         return targets_of(params["encoder"], prepared.patches_BxNxP, config, layout)
     assert target_encoder is not None, "features are predicted of a target encoder"
     encoder = jax.lax.stop_gradient(target_encoder)
-    return jax.lax.stop_gradient(targets_of(encoder, prepared.patches_BxNxP, config, layout))
+    features = targets_of(encoder, prepared.patches_BxNxP, config, layout, config.target_model)
+    return jax.lax.stop_gradient(features)
 
 
 def record_of(
@@ -275,7 +285,9 @@ def set_terms(inputs: TermInputs, config: PretrainConfig) -> Metrics:
         metrics["loss/l1"] = motion_loss(inputs.predicted_BxMxD, inputs.target_BxMxD, inputs.plain_BxM)
     metrics |= prediction_gauge(inputs.predicted_BxMxD, inputs.eligible_BxM, config)
     if not config.objective.pixels:
-        metrics |= feature_gauges(inputs.target_BxMxD, inputs.context_BxKxC, inputs.eligible_BxM)
+        metrics["gauge/target_std"] = spread(inputs.target_BxMxD, inputs.eligible_BxM).std_D.mean()
+        if not config.objective.source.teacher:  # its features are no neighbours of the student's
+            metrics["gauge/context_target_cosine"] = context_target_cosine(inputs.target_BxMxD, inputs.context_BxKxC)
     return {"loss/total": jnp.asarray(total)} | jax.lax.stop_gradient(metrics)
 
 
@@ -290,11 +302,15 @@ def prediction_gauge(predicted_BxMxD: jax.Array, eligible_BxM: jax.Array, config
 
 def feature_gauges(target_BxMxC: jax.Array, context_BxKxC: jax.Array, eligible_BxM: jax.Array) -> Metrics:
     """Signs of collapse that cost next to nothing: feature spread, and cosine of mean context and target features."""
+    return {
+        "gauge/target_std": spread(target_BxMxC, eligible_BxM).std_D.mean(),
+        "gauge/context_target_cosine": context_target_cosine(target_BxMxC, context_BxKxC),
+    }
+
+
+def context_target_cosine(target_BxMxC: jax.Array, context_BxKxC: jax.Array) -> jax.Array:
+    """Cosine of the mean features of context and target, the mean over clips."""
     context_BxC = normalise(context_BxKxC, TARGET_NORM_EPS).mean(1)
     target_BxC = target_BxMxC.mean(1)
     scale_B = jnp.linalg.norm(context_BxC, axis=-1) * jnp.linalg.norm(target_BxC, axis=-1)
-    cosine_B = (context_BxC * target_BxC).sum(-1) / jnp.maximum(scale_B, 1e-12)
-    return {
-        "gauge/target_std": spread(target_BxMxC, eligible_BxM).std_D.mean(),
-        "gauge/context_target_cosine": cosine_B.mean(),
-    }
+    return ((context_BxC * target_BxC).sum(-1) / jnp.maximum(scale_B, 1e-12)).mean()

@@ -22,25 +22,34 @@ Tree = TypeVar("Tree")
 HOST = "pinned_host"  # the memory kind that holds what is offloaded
 
 
+NO_NETWORK: Params = {}
+
+
 class TrainState(NamedTuple):
     """Everything that training changes."""
 
     step: jax.Array  # finished steps; also the position in the data
     params: Params  # "encoder", and "predictor" or "decoder": online, float32
-    target: Params  # EMA of the encoder, float32
+    target: Params  # EMA of the encoder, float32; empty under sources of targets that keep none
     opt_state: optax.OptState  # with what it keeps for every parameter in optim.moments_dtype
+    teacher: Params = NO_NETWORK  # a frozen encoder, float32, which no step changes; empty where there is none
 
 
 def init_state(config: PretrainConfig) -> TrainState:
-    """A fresh state; the target is a copy of the encoder. Pure: jit it, so that the two do not share buffers."""
+    """A fresh state; the target is a copy of the encoder. Pure: jit it, so that the two do not share buffers.
+
+    A frozen teacher has random weights until those of `objective.teacher` are put there.
+    """
     encoder_key, predictor_key = jax.random.split(jax.random.key(config.seed))
-    objective = config.objective
+    objective, source = config.objective, config.objective.source
     params = {
         "encoder": backbone_of(config.model).init(encoder_key),
         objective.head: backbone_of(objective.head_model(config.model)).predictor.init(predictor_key),
     }
-    target = jax.tree.map(jnp.copy, params["encoder"])
-    return TrainState(jnp.zeros((), jnp.int32), params, target, make_optimizer(config.optim).init(params))
+    target = jax.tree.map(jnp.copy, params["encoder"]) if source.averages else NO_NETWORK
+    teacher = backbone_of(config.target_model).init(encoder_key) if source.teacher else NO_NETWORK
+    opt_state = make_optimizer(config.optim).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, target, opt_state, teacher)
 
 
 def parameter_axes(config: PretrainConfig) -> dict[str, Params]:
@@ -50,6 +59,11 @@ def parameter_axes(config: PretrainConfig) -> dict[str, Params]:
         "encoder": backbone_of(config.model).axes(),
         objective.head: backbone_of(objective.head_model(config.model)).predictor.axes(),
     }
+
+
+def teacher_axes(config: PretrainConfig) -> Params:
+    """Logical axis names of the frozen teacher, in the tree of `TrainState.teacher`."""
+    return backbone_of(config.target_model).axes() if config.objective.source.teacher else NO_NETWORK
 
 
 def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
@@ -65,12 +79,15 @@ def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
     return TrainState(
         step=laid_out(shapes.step, layout.replicated),
         params=params,
-        target=jax.tree.map(laid_out, shapes.target, shardings["encoder"]),
+        target=jax.tree.map(laid_out, shapes.target, shardings["encoder"] if shapes.target else NO_NETWORK),
         opt_state=map_owned(
             lambda leaf, parameter: laid_out(leaf, parameter.sharding),
             lambda leaf: laid_out(leaf, layout.replicated),
             shapes.opt_state,
             kept,
+        ),
+        teacher=jax.tree.map(
+            laid_out, shapes.teacher, parameter_shardings(layout.mesh, shapes.teacher, teacher_axes(config))
         ),
     )
 

@@ -38,13 +38,14 @@ def _gradients(
 ) -> tuple[Params, Metrics]:
     clips, images = batch._replace(images=None), batch.images
     prepared = prepare_shards(clips, state.step, config, program, layout, training=True)
+    supplier = config.objective.source.supplier(state)
     if images is None:
         differentiate = jax.grad(loss_and_metrics, has_aux=True)
-        return differentiate(state.params, state.target, prepared, config, layout, state.step)
+        return differentiate(state.params, supplier, prepared, config, layout, state.step)
     single = of_images(config)
     pictures = prepare_shards(images, state.step, single, image_program(single), layout, training=True)
     both = jax.grad(mixed_loss, has_aux=True)
-    return both(state.params, state.target, prepared, pictures, config, layout, state.step)
+    return both(state.params, supplier, prepared, pictures, config, layout, state.step)
 
 
 def accumulated_gradients(
@@ -79,28 +80,32 @@ def train_step(
 
 def update(state: TrainState, grads: Params, metrics: Metrics, config: PretrainConfig) -> tuple[TrainState, Metrics]:
     """The optimiser and the EMA. A non-finite loss or gradient leaves everything but the step counter unchanged."""
-    optim, steps = config.optim, config.steps
+    optim, steps, averages = config.optim, config.steps, config.objective.source.averages
     norm = optax.tree.norm(grads)
     lr = schedules.learning_rate(state.step, optim, steps)
     decay = schedules.weight_decay(state.step, optim, steps)
     momentum = schedules.ema_momentum(state.step, optim, steps)
     state = state._replace(opt_state=on_device(state.opt_state)) if optim.offload else state
     params, opt_state = optimizer_step(make_optimizer(optim), grads, state.opt_state, state.params, lr, decay)
-    target = ema(state.target, params["encoder"], momentum)
+    target = ema(state.target, params["encoder"], momentum) if averages else state.target
 
     finite = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(norm)
-    new = TrainState(state.step, params, target, opt_state)
-    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
-    difference = jax.tree.map(jnp.subtract, kept.target, kept.params["encoder"])
+    new = state._replace(params=params, target=target, opt_state=opt_state)
+    kept = jax.tree.map(lambda n, o: o if n is o else jnp.where(finite, n, o), new, state)
     metrics |= {
         "optim/lr": lr,
         "optim/weight_decay": decay,
         "optim/grad_norm": norm,
         "optim/skipped": 1.0 - finite.astype(jnp.float32),
-        "ema/momentum": momentum,
-        "ema/distance": optax.tree.norm(difference) / optax.tree.norm(kept.params["encoder"]),
     }
+    if averages:
+        metrics |= {"ema/momentum": momentum, "ema/distance": distance(kept.target, kept.params["encoder"])}
     return kept._replace(step=state.step + 1), metrics
+
+
+def distance(average: Params, online: Params) -> jax.Array:
+    """How far the average is behind the online encoder, as a share of the latter's norm."""
+    return optax.tree.norm(jax.tree.map(jnp.subtract, average, online)) / optax.tree.norm(online)
 
 
 def abstract_batch(config: PretrainConfig, layout: MeshLayout, batch: int) -> RawBatch:

@@ -11,6 +11,7 @@ from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.setup.agreement import DATA, listing_facts
 from surgmotion_jax.pretrain.setup.initial import Initial, plan_initial
 from surgmotion_jax.pretrain.setup.preflight import check
+from surgmotion_jax.pretrain.setup.teacher import plan_teacher
 from surgmotion_jax.pretrain.state import TrainState
 from surgmotion_jax.runs.clips import image_dataset
 from surgmotion_jax.runs.probe import read_probe_set
@@ -26,6 +27,7 @@ class Inputs:
       abstract: shapes, dtypes and shardings of the state.
       notes: what is to be known of the alarms.
       initial: the weights that a new run starts from, where the config names some.
+      teacher: the weights of a frozen teacher, for a new run that has one.
       dataset: the clips.
       images: the images beside them, where the config asks for some.
       probed: the labelled windows to probe, where the config names a set.
@@ -35,6 +37,7 @@ class Inputs:
     abstract: TrainState
     notes: tuple[str, ...]
     initial: Initial | None
+    teacher: Initial | None
     dataset: ClipDataset
     images: ClipDataset | None
     probed: ProbeSet | None
@@ -47,9 +50,9 @@ def gather(session: Session) -> Inputs:
     """
     masks, abstract = check(session.config, session.layout)
     notes = check_monitoring(session.config)
-    initial, dataset = find_initial(session), open_data(session)
+    weights, dataset = (find_initial(session), find_teacher(session)), open_data(session)
     images = open_images(session, dataset)
-    return Inputs(masks, abstract, notes, initial, dataset, images, open_probe(session))
+    return Inputs(masks, abstract, notes, *weights, dataset, images, open_probe(session))
 
 
 def find_initial(session: Session) -> Initial | None:
@@ -57,7 +60,19 @@ def find_initial(session: Session) -> Initial | None:
     config = session.config
     if session.store.latest() is not None or not config.init.checkpoint:
         return None
-    initial = plan_initial(config.init, config.model, config.objective.head)
+    objective = config.objective
+    return told(session, plan_initial(config.init, config.model, objective.head, objective.source.averages))
+
+
+def find_teacher(session: Session) -> Initial | None:
+    """The weights of a frozen teacher; a run that goes on has them in its checkpoints."""
+    if session.store.latest() is not None or not session.config.objective.source.teacher:
+        return None
+    return told(session, plan_teacher(session.config))
+
+
+def told(session: Session, initial: Initial) -> Initial:
+    """The same, said line by line."""
     for line in initial.told:
         session.say(f"{'start':>12}  {line}")
     return initial

@@ -16,6 +16,9 @@ from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S, Plan, pla
 from surgmotion_jax.pretrain.plan.remedies import remedies
 from surgmotion_jax.pretrain.plan.sweep import Trial, label, sweep
 from surgmotion_jax.pretrain.plan.times import Time
+from surgmotion_jax.pretrain.setup.teacher import with_teacher
+
+STAND_IN = "planned"  # for paths that a plan does not read
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,14 @@ class Planned:
     content: Mapping[str, object]
 
 
+def taught(config: PretrainConfig) -> PretrainConfig:
+    """With the architecture of a frozen teacher; one that is not named yet is taken to be as the student is."""
+    return config if config.objective.teacher == STAND_IN else with_teacher(config)
+
+
 def run_plan(config: PretrainConfig, topology: Topology, devices: Sequence[Device], mfu: float | None) -> Planned:
     """Makes one plan and prints it."""
+    config = taught(config)
     if topology.compiled:
         print(f"compiling for {topology.name}, which takes minutes", flush=True)
     found = plan(config, topology, devices, mfu)
@@ -41,7 +50,7 @@ def run_sweep(
 ) -> Planned:
     """Makes several plans and prints them, the best first and in full."""
     print("the config itself first, then the candidates", flush=True)
-    trials = sweep(config, topology, devices, mfu, compilations, lambda text: print(text, flush=True))
+    trials = sweep(taught(config), topology, devices, mfu, compilations, lambda text: print(text, flush=True))
     for trial in trials:
         print(sweep_line(trial))
     best = trials[0].plan
@@ -81,9 +90,12 @@ def _memory_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         f"{config.optim.batch} clips = {plan.clips:g} a device x {config.optim.accumulate} micro-batches; attention "
         f"{plan.attention}, remat {config.model.remat}, {config.model.dtype}; masks {plan.program}",
     )
-    for name in ("parameters", "optimizer", "target", "batch"):
+    for name in ("parameters", "optimizer", "target", "teacher", "batch"):
         title = {"target": "EMA", "optimizer": "optimiser"}.get(name, name)
+        if name in ("target", "teacher") and not getattr(memory, name):
+            continue
         away = f"; {gib(memory.host)} in host memory" if name == "optimizer" and memory.host else ""
+        away = "; frozen, so without gradients or a state of the optimiser" if name == "teacher" else away
         yield title, f"{gib(getattr(memory, name))} a device ({getattr(memory, name)} bytes){away}"
     yield "activations", f"{gib(memory.activations)} kept for the gradient (estimated)"
     rest = memory.temporaries + memory.padding + memory.code

@@ -69,7 +69,7 @@ def first_state(session: Session, inputs: Inputs) -> TrainState:
         session.say(f"{'resumed':>12}  from step {restored.step} of {store.directory}")
         return TrainState(*restored.state)
     state = create_state(session.config, session.layout)
-    if inputs.initial is not None:
-        state = start_from(inputs.initial, state)
-        session.say(f"{'weights':>12}  from {inputs.initial.checkpoint}")
+    for initial in filter(None, (inputs.initial, inputs.teacher)):
+        state = start_from(initial, state)
+        session.say(f"{'weights':>12}  from {initial.checkpoint}")
     return state

@@ -65,7 +65,7 @@ def window_reader(config: PretrainConfig) -> WindowReader:
 
 
 class Probe:
-    """Called with a training state, returns the metrics of its EMA encoder.
+    """Called with a training state, returns the metrics of the encoder that its run is for.
 
     Windows are decoded once if they fit into `probe.cache_gb`, else each time; a process decodes the rows that its
     own devices encode. The first process's numbers count, so that all decide alike.
@@ -76,18 +76,18 @@ class Probe:
         self._held: dict[str, list[np.ndarray]] = {}
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        settings = self.config.probe
-        train_NxD, val_MxD = (self._features(state.target, split) for split in ("train", "val"))
+        settings, encoder = self.config.probe, self.config.objective.source.evaluated(state)
+        train_NxD, val_MxD = (self._features(encoder, split) for split in ("train", "val"))
         metrics = probe_metrics(train_NxD, val_MxD, self.found, vote, settings.neighbours, settings.ridge)
         if jax.process_count() == 1:
             return metrics
         agreed = multihost_utils.broadcast_one_to_all(np.array(list(metrics.values())))
         return dict(zip(metrics, map(float, agreed), strict=True))
 
-    def _features(self, target: Weights, split: str) -> np.ndarray:
+    def _features(self, encoder: Weights, split: str) -> np.ndarray:
         moments, size = getattr(self.found, split), probe_batch(self.config)
         encoded = [
-            np.asarray(self.program(target, to_global(self.layout, video, size))) for video in self._windows(split)
+            np.asarray(self.program(encoder, to_global(self.layout, video, size))) for video in self._windows(split)
         ]
         return np.concatenate(encoded)[: len(moments.label_N)]
 

@@ -21,6 +21,7 @@ from surgmotion_jax.parallel.processes import Group, joined
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.setup.agreement import SETUP, setup_facts
 from surgmotion_jax.pretrain.setup.placement import place
+from surgmotion_jax.pretrain.setup.teacher import with_teacher
 from surgmotion_jax.pretrain.step import resolve
 
 
@@ -82,7 +83,7 @@ def opened(
 
 def make_session(config: PretrainConfig, workdir: epath.Path, command: str, group: Group, stream: TextIO) -> Session:
     """The session of a workdir that is held already."""
-    placed, mesh_table = place(config, jax.devices())
+    placed, mesh_table = place(with_teacher(config), jax.devices())
     layout = MeshLayout(make_mesh(placed.parallel))
     placed = resolve(placed, layout)
     keep = placed.checkpoint

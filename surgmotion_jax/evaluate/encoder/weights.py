@@ -75,10 +75,13 @@ def _stored(path: storage.PathLike, names: Sequence[str], sharding: jax.sharding
 
 
 def _present(name: str, manifest: Manifest, place: epath.Path) -> str:
-    """The name itself where the checkpoint has it. Converted weights with one encoder give that for either name."""
+    """The name itself where the checkpoint has it. One with a single encoder gives that for either name.
+
+    So do converted weights, and runs that keep no moving average.
+    """
     held = [part for part, prefix in PREFIXES.items() if any(p.startswith(f"{prefix}/") for p in manifest.tree)]
     encoders = [part for part in held if part != "predictor"]
-    if name not in held and name != "predictor" and len(encoders) == 1 and manifest.kind != "pretrain":
+    if name not in held and name != "predictor" and len(encoders) == 1:
         return encoders[0]
     if name not in held:
         pixels = any(path.startswith("params/decoder/") for path in manifest.tree)

@@ -14,7 +14,7 @@ from surgmotion_jax.parallel.config import DistributedConfig, ParallelConfig
 from surgmotion_jax.pretrain.config.augment import AugmentConfig
 from surgmotion_jax.pretrain.config.images import ImagesConfig, check_images
 from surgmotion_jax.pretrain.config.monitor import AlarmConfig, ProbeConfig
-from surgmotion_jax.pretrain.config.objective import ObjectiveConfig, check_objective
+from surgmotion_jax.pretrain.config.objective import ObjectiveConfig, check_momentum, check_objective
 from surgmotion_jax.pretrain.config.optim import OptimConfig
 from surgmotion_jax.pretrain.config.predicted import check_own_targets, check_visible
 from surgmotion_jax.pretrain.config.run import CheckpointConfig, HeldoutConfig, InitConfig, RunConfig
@@ -70,8 +70,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
         check_objective(self.objective, self.loss)
+        check_momentum(self.objective, self.optim)
         check_visible(self.model, self.loss, self.objective.predicts)
-        if not self.objective.pixels:
+        if not (self.objective.pixels or self.objective.source.teacher):
             check_own_targets(self.model)
         check_images(self.images, self.model, self.optim, self.augment.crop, self.objective.pixels)
         crop, patch = self.augment.crop, self.model.patch
@@ -104,6 +105,11 @@ class PretrainConfig:
                 f"{need.why}, but saliency.kind is {self.saliency.kind!r}; set --config.saliency.kind=paper or "
                 f"{need.instead}."
             )
+
+    @property
+    def target_model(self) -> ModelConfig:
+        """The architecture of the encoder whose features are predicted."""
+        return self.objective.target_model(self.model)
 
     @property
     def grid(self) -> Grid:

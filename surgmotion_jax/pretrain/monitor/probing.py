@@ -1,4 +1,4 @@
-"""A frozen probe: how well do pooled features of the EMA encoder tell the classes of a labelled set apart?
+"""A frozen probe: how well do pooled features of a run's encoder tell the classes of a labelled set apart?
 
 It is a gauge of a run, not an evaluation: few windows, no tuning, validation cases only. Test cases are left alone.
 Letters: B windows of a batch, N training windows, M validation windows, T frames, S side, D width, K classes.
@@ -132,15 +132,15 @@ def pooled_features(
 def compile_pooled_features(config: PretrainConfig, layout: MeshLayout) -> PooledFeatures:
     """`pooled_features` compiled ahead of time for windows of probe.batch, rows over the devices, result on each."""
     side, size = config.augment.crop, probe_batch(config)
-    target = abstract_state(config, layout).target
+    encoder = config.objective.source.evaluated(abstract_state(config, layout))
     shape = (size, config.data.frames, side, side, 3)
     video = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=layout.batch)  # type: ignore[arg-type]
     jitted = jax.jit(
         partial(pooled_features, config=config, layout=layout),
-        in_shardings=(shardings_of(target), layout.batch),
+        in_shardings=(shardings_of(encoder), layout.batch),
         out_shardings=layout.replicated,
     )
-    return jitted.lower(target, video).compile()
+    return jitted.lower(encoder, video).compile()
 
 
 def probe_batch(config: PretrainConfig) -> int:

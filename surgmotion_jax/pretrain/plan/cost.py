@@ -35,7 +35,7 @@ class StepFlops:
 
     context: float  # encoder on the visible tokens, forward
     predictor: float  # forward
-    target: float  # EMA encoder on all tokens, forward only
+    target: float  # the encoder that supplies targets on all tokens, forward only
     backward: float
     losses: float
     prepare: float  # augmentation: two matrix products a frame
@@ -70,7 +70,7 @@ def _program_flops(config: PretrainConfig, program: MaskProgram) -> tuple[float,
     visible = predicts_visible(config.loss, config.objective.predicts)
     predictors = [head.flops(k, m, visible) for k, m in sets]
     context, predictor = (sum(one.forward for one in each) for each in (contexts, predictors))
-    whole = encoder.flops(config.grid.tokens)
+    whole = backbone_of(config.target_model).flops(config.grid.tokens)
     target = 0 if config.objective.pixels else whole.forward
     # Each product has two gradients; patches need none.
     backward = 2 * (context + predictor) - sum(one.embed for one in contexts)
@@ -164,10 +164,11 @@ def expected_traffic(config: PretrainConfig, state: TrainState, mesh: Mapping[st
     shared, copies, parts = mesh["fsdp"], mesh["data"], config.optim.accumulate
     parts *= 2 if config.images.batch else 1  # clips and images pass through the networks one after the other
     encoder, predictor = (_elements(state.params[name]) for name in ("encoder", config.objective.head))
+    supplier = 0 if config.objective.pixels else _elements(config.objective.source.supplier(state))
     width, again = WIDTH[config.model.dtype], int(config.model.remat in ("full", "attention"))
-    # Encoder on the context, its gradient, and, for features, the target encoder: a pass each.
-    over_encoder = 2 + again + (not config.objective.pixels)
-    passes = over_encoder * encoder + (2 + again) * predictor
+    # Encoder on the context, its gradient, and, for features, the encoder of the targets: a pass each.
+    over_encoder = 2 + again + (supplier > 0)
+    passes = (2 + again) * (encoder + predictor) + supplier
     found = []
     if shared > 1:
         share = (shared - 1) / shared * width * parts / mesh["tensor"]

@@ -73,11 +73,12 @@ class Memory:
     activations: float  # estimated: what forward keeps for backward
     temporaries: float  # the rest: gradients, gathered weights, clips as floats, one block's work
     code: float
+    teacher: int = 0  # a frozen one, without a state of the optimiser
     host: int = 0  # offloaded state of the optimiser, in the memory of the device's host; no part of the peak
 
     @property
     def peak(self) -> float:
-        state = self.parameters + self.optimizer + self.target + self.batch + self.padding
+        state = self.parameters + self.optimizer + self.target + self.teacher + self.batch + self.padding
         return state + self.activations + self.temporaries + self.code
 
     @property
@@ -311,6 +312,7 @@ def memory_of(
         "parameters": bytes_per_device(state.params),
         "optimizer": bytes_per_device((state.opt_state, state.step)) - host,
         "target": bytes_per_device(state.target),
+        "teacher": bytes_per_device(state.teacher),
         "batch": bytes_per_device(abstract_training_batch(config, layout)),
     }
     exact = sum(parts.values())

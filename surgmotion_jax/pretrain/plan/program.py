@@ -58,7 +58,7 @@ def study(
     """Checks a compiled step. `found` are its collectives."""
     if not text:
         return Findings()
-    largest = max(largest_weight(state.params), 1)
+    largest = max(*(largest_weight(params) for params in (state.params, state.teacher) if params), 1)
     return Findings(
         exchanges=exchanges(config, state, found, layout.mesh.shape["tensor"]),
         unexpected_arguments=unexpected_arguments(config, layout, state, text),

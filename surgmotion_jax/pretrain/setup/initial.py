@@ -39,13 +39,14 @@ class Initial(NamedTuple):
     told: tuple[str, ...]
 
 
-def plan_initial(init: InitConfig, model: ModelConfig, head: str = "predictor") -> Initial:
+def plan_initial(init: InitConfig, model: ModelConfig, head: str = "predictor", averages: bool = True) -> Initial:
     """Decides, from a checkpoint's manifest alone, what fills the state, before anything is compiled or loaded.
 
     `init.checkpoint` is a workdir, a checkpoint, or converted weights; each of `init.parts` is taken if it is there.
     The part `predictor` is the network that predicts, `head`: the predictor of features or the decoder of pixels.
     Encoder and target stand in for each other: with only one of them both start from it. A predictor that is absent or
-    not asked for stays as initialised. Raises CheckpointMissing; CheckpointMismatch with the fields of the architecture
+    not asked for stays as initialised. A run that keeps no moving average (`averages` False) has no target to fill.
+    Raises CheckpointMissing; CheckpointMismatch with the fields of the architecture
     that differ; CheckpointError if nothing that was asked for is there, or no optimiser state that fits.
     """
     checkpoint = find_weights(init.checkpoint)
@@ -61,15 +62,17 @@ def plan_initial(init: InitConfig, model: ModelConfig, head: str = "predictor") 
     differences = compare_architecture(manifest, model, head == "predictor" and "predictor" in sources)
     if differences:
         raise CheckpointMismatch(str(checkpoint), differences)
-    filled = {places[part]: places[source] for part, source in sources.items()}
+    parts = [part for part in PLACES if averages or part != "target"]
+    filled = {places[part]: places[source] for part, source in sources.items() if part in parts}
     if init.optimizer:
-        if not _holds(manifest, "opt_state") or any(part != sources.get(part) for part in PLACES):
+        if not _holds(manifest, "opt_state") or any(part != sources.get(part) for part in parts):
             raise CheckpointError(
                 f"{checkpoint}: init.optimizer is True, but moments belong to the encoder, predictor and target of one "
                 "run together, and converted weights have none; set --config.init.optimizer=False."
             )
         filled["opt_state"] = "opt_state"
-    return Initial(str(checkpoint), filled, describe_parts(sources, there, TITLES | {"predictor": head}))
+    titles = {part: title for part, title in (TITLES | {"predictor": head}).items() if part in parts}
+    return Initial(str(checkpoint), filled, describe_parts(sources, there, titles))
 
 
 def choose_parts(asked: Sequence[str], there: Sequence[str]) -> dict[str, str]:
@@ -92,7 +95,7 @@ def describe_parts(sources: Mapping[str, str], there: Sequence[str], titles: Map
             told.append(f"{title}: from the checkpoint")
         elif source:
             why = "not asked for" if part in there else "none in the checkpoint"
-            told.append(f"{title}: a copy of the checkpoint's {titles[source]} ({why})")
+            told.append(f"{title}: a copy of the checkpoint's {TITLES.get(source, source)} ({why})")
         else:
             why = "not asked for" if part in there else "none in the checkpoint"
             told.append(f"{title}: freshly initialised ({why})")

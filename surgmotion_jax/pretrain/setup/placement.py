@@ -11,7 +11,7 @@ import jax
 from surgmotion_jax.parallel.auto_mesh import Demand, Row, choose_mesh, device_memory, slice_count
 from surgmotion_jax.parallel.rules import mesh_axes, spec_of
 from surgmotion_jax.pretrain.config import PretrainConfig
-from surgmotion_jax.pretrain.state import init_state, parameter_axes
+from surgmotion_jax.pretrain.state import init_state, parameter_axes, teacher_axes
 
 
 def place(
@@ -35,10 +35,11 @@ def demand_of(config: PretrainConfig) -> Demand:
     head = config.objective.head_model(config.model).predictor_trunk
     split: dict[str, int] = {
         "fsdp": 0,
-        "tensor": math.gcd(config.model.encoder.heads, head.heads),
+        "tensor": math.gcd(config.model.encoder.heads, head.heads, config.target_model.encoder.heads),
     }
-    names = jax.tree.leaves(parameter_axes(config), is_leaf=lambda x: isinstance(x, tuple))
-    for leaf, leaf_names in zip(jax.tree.leaves(state.params), names, strict=True):
+    axes = {"params": parameter_axes(config), "teacher": teacher_axes(config)}
+    names = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
+    for leaf, leaf_names in zip(jax.tree.leaves((state.params, state.teacher)), names, strict=True):
         for size, entry in zip(leaf.shape, spec_of(leaf_names), strict=True):
             for axis in mesh_axes(entry):
                 split[axis] = math.gcd(split[axis], size)

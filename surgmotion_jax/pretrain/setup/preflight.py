@@ -17,13 +17,14 @@ def check(config: PretrainConfig, layout: MeshLayout) -> tuple[tuple[MaskProgram
         raise ValueError("data.holdout is 0; the held-out loss needs clips kept aside, e.g. --config.data.holdout=0.1.")
     check_attention(model.attention, layout.mesh.devices.flat[0].platform, model.dtype)
     head = config.objective.head
-    trunks = model.encoder, config.objective.head_model(model).predictor_trunk
-    for name, trunk in zip(("encoder", head), trunks, strict=True):
+    trunks = {"encoder": model.encoder, head: config.objective.head_model(model).predictor_trunk}
+    trunks |= {"teacher": config.target_model.encoder} if config.objective.source.teacher else {}
+    for name, trunk in trunks.items():
         tensor = layout.mesh.shape["tensor"]
         if trunk.heads % tensor:
             raise ValueError(
                 f"the {name} has {trunk.heads} heads, not divisible by parallel.tensor {tensor}; choose a tensor size "
-                f"that divides the heads of encoder and {head}."
+                f"that divides the heads of {' and '.join(trunks)}."
             )
     programs = mask_programs(config.mask, config.grid)
     check_terms(config, programs)

@@ -39,6 +39,21 @@ def rival_line(config: PretrainConfig, programs: Sequence[MaskProgram]) -> dict[
     return {"rival": f"{objective.kind} objective: {head}; {describe_work(rival, programs)}"}
 
 
+def teacher_line(config: PretrainConfig, state: TrainState) -> dict[str, str]:
+    """The frozen teacher; other runs have no such line."""
+    if not config.objective.source.teacher:
+        return {}
+    model = config.target_model
+    size = f"{model.variant}, {model.encoder.depth} x {model.encoder.width}"
+    return {"teacher": f"{size}, {parameter_count(state.teacher) / 1e6:.2f} M parameters, frozen"}
+
+
+def describe_targets(config: PretrainConfig) -> str:
+    """The moving average, or what takes its place."""
+    source = config.objective.source
+    return f"EMA {config.optim.ema:g}" if source.averages else f"targets from the {source.title}, no EMA"
+
+
 def describe_head(config: PretrainConfig) -> str:
     """The predictor of features or decoder of pixels: blocks, width, heads, parameters, width of its head."""
     head = config.objective.head_model(config.model)
@@ -56,7 +71,7 @@ def describe_work(config: PretrainConfig, programs: Sequence[MaskProgram]) -> st
     parts = {
         "encoder": flops.context,
         config.objective.head: flops.predictor,
-        "target encoder": flops.target,
+        config.objective.source.title: flops.target,
         "gradients": flops.backward,
         "losses": flops.losses,
         "augmentation": flops.prepare,
@@ -116,6 +131,7 @@ def summarise(
         "encoder": f"{model.variant}, {trunk.depth} x {trunk.width}, {trunk.heads} heads, {model.positions}, "
         f"{parameter_count(state.params['encoder']) / 1e6:.2f} M parameters",
         config.objective.head: describe_head(config),
+        **teacher_line(config, state),
         "clip": f"{config.data.frames} frames at {config.data.fps:g} fps, {config.augment.crop} x "
         f"{config.augment.crop} px -> {grid.tokens} tokens ({grid.time} x {grid.height} x {grid.width})",
         "masks": "; ".join(
@@ -128,7 +144,7 @@ def summarise(
         "batch": f"{optim.batch} clips a step = {layout.batch_parts} batch shards x "
         f"{optim.batch // layout.batch_parts // optim.accumulate} clips x {optim.accumulate} micro-batches",
         "schedule": f"{config.steps} steps, lr {optim.peak_lr:.3g} after {optim.warmup_steps} warm-up steps, "
-        f"then {optim.schedule}; weight decay {optim.weight_decay:g}; EMA {optim.ema:g}",
+        f"then {optim.schedule}; weight decay {optim.weight_decay:g}; {describe_targets(config)}",
         "tokens seen": f"{config.steps * optim.batch * grid.tokens:.3g} in {config.steps * optim.batch} clips",
         "mesh": f"data {mesh['data']} x fsdp {mesh['fsdp']} x tensor {mesh['tensor']} over {layout.mesh.size} "
         f"{jax.devices()[0].device_kind} device(s), {jax.process_count()} process(es)",
