@@ -84,6 +84,9 @@ COLLAPSE = (
         unit="std, held-out",
         limit="prediction_std",
     ),
+    Panel("LiDAR", (_heldout("gauge/lidar", "held-out"),), unit="dimensions"),
+    Panel("Alignment of the moments of a clip", (_heldout("gauge/alignment", "held-out"),), unit="squared distance"),
+    Panel("Uniformity of clips", (_heldout("gauge/uniformity", "held-out"),), unit="log potential"),
     Panel("Context and target", (_heldout("gauge/context_target_cosine", "cosine"),), unit="held-out", limit="cosine"),
 )
 PROBE = (
@@ -148,10 +151,26 @@ def other_gauges(run: RunRecord) -> Panel:
     return Panel("Other gauges", curves, unit="in training")
 
 
+def levels(run: RunRecord) -> tuple[Panel, ...]:
+    """The ranks of each level of an encoder that has several."""
+    panels = []
+    for name, title in (("rankme", "RankMe of each level"), ("lidar", "LiDAR of each level")):
+        start = f"gauge/{name}_level"
+        found = sorted(logged for logged in run.names("heldout") if logged.startswith(start))
+        curves = tuple(_heldout(logged, f"level {logged.removeprefix(start)}") for logged in found)
+        panels.append(Panel(title, curves, unit="dimensions"))
+    return tuple(panels)
+
+
 def groups(run: RunRecord) -> tuple[tuple[str, tuple[Panel, ...]], ...]:
     """All charts but those of speed."""
     training = (loss_terms(run), *TRAINING, other_gauges(run))
-    return ("Loss", LOSS), ("Frozen probe", PROBE), ("Collapse gauges", COLLAPSE), ("Training", training)
+    return (
+        ("Loss", LOSS),
+        ("Frozen probe", PROBE),
+        ("Collapse gauges", (*COLLAPSE, *levels(run))),
+        ("Training", training),
+    )
 
 
 def curves(run: RunRecord) -> Section:

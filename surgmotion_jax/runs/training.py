@@ -140,7 +140,7 @@ class Training:
         config, session, held, clips = self.config, self.session, self.held, self.ready.clips
         programs, skipped, best = self.ready.programs, passed_over(self.rollbacks), self.store.best()
         self.source = clips.training(step, skipped, self.event)
-        flops = step_flops(config, programs.masks).model
+        flops, width = step_flops(config, programs.masks).model, config.model.encoder.width
         mesh = session.layout.mesh
 
         def picture(step: int, shown: Pictured) -> None:
@@ -149,7 +149,7 @@ class Training:
 
         return Services(
             batches=self.source,
-            evaluate=lambda state: evaluate_heldout(programs.heldout, state, (batch for batch, _ in held)),
+            evaluate=lambda state: evaluate_heldout(programs.heldout, state, (batch for batch, _ in held), width),
             save=self.save,
             record=self.record,
             event=self.event,

@@ -1,6 +1,6 @@
 """Evaluation on clips kept aside: is the loss better than knowing nothing about the clip?
 
-Letters: B batch, N tokens, M target tokens, C width, D feature width.
+Letters: B batch, N tokens, M target tokens, C width, D feature width, Q tubelet steps, I held-out clips.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from surgmotion_jax.models.encoder import gather_tokens
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.table import ERRORS
+from surgmotion_jax.pretrain.monitor.gauges import feature_ranks
 from surgmotion_jax.pretrain.objective import (
     Prepared,
     RawBatch,
@@ -46,11 +47,12 @@ class Pictured(NamedTuple):
 
 
 class HeldoutBatch(NamedTuple):
-    """Results on one batch: means, the Gram matrix of the targets, pictures."""
+    """Results on one batch: means, the Gram matrix of the features, pictures, mean features of each tubelet step."""
 
     metrics: dict[str, jax.Array]
     gram_CxC: jax.Array
     pictured: Pictured
+    views_BxQxC: jax.Array | None = None
 
 
 HeldoutStep = Callable[[TrainState, RawBatch], HeldoutBatch]
@@ -64,11 +66,16 @@ def heldout_step(
     The error is L1 for features and squared for pixels, unweighted. `constant` is the best constant prediction of the
     same targets over all masked tokens of this batch: the median of each dimension for L1, the mean for squares.
     `shuffled` is the same model given the context of the next clip at the same positions. Features, their effective
-    rank, spread and likeness to the context are the EMA encoder's under either objective.
+    rank, spread and likeness to the context are those of the encoder that the run is for: the EMA encoder, or, where
+    none is kept, the online one.
     """
     prepared = prepare_shards(batch, jnp.zeros((), jnp.int32), config, program, layout, training=False)
-    features_BxNxC = targets_of(state.target, prepared.patches_BxNxP, config, layout)
+    source = config.objective.source
+    features_BxNxC = targets_of(source.evaluated(state), prepared.patches_BxNxP, config, layout)
     targets_BxNxD = pixels_of(prepared, config) if config.objective.pixels else features_BxNxC
+    if source.teacher:
+        teacher = source.supplier(state)
+        targets_BxNxD = targets_of(teacher, prepared.patches_BxNxP, config, layout, config.target_model)
     both = features_BxNxC, targets_BxNxD
     results = [_set_metrics(state, prepared, *both, i, config, layout) for i in range(len(prepared.masks))]
     metrics = {name: jnp.stack([r[0][name] for r in results]).mean() for name in results[0][0]}
@@ -83,7 +90,8 @@ def heldout_step(
         error_BxM,
     )
     gram_CxC = jnp.einsum("bnc,bnd->cd", features_BxNxC, features_BxNxC, precision="highest")
-    return HeldoutBatch(metrics, gram_CxC, jax.tree.map(lambda x: x[:PICTURED], pictured))
+    views_BxQxC = features_BxNxC.reshape(len(features_BxNxC), config.grid.time, config.grid.columns, -1).mean(2)
+    return HeldoutBatch(metrics, gram_CxC, jax.tree.map(lambda x: x[:PICTURED], pictured), views_BxQxC)
 
 
 def _set_metrics(
@@ -113,18 +121,6 @@ def _set_metrics(
     return metrics, jnp.where(real, error.of_value(predicted - target).mean(-1), jnp.nan)
 
 
-def rankme(gram_CxC: np.ndarray) -> float:
-    """Effective rank exp(H(p)), p the normalised singular values of the features whose Gram matrix this is.
-
-    RankMe (arXiv 2210.02885): 1 for features on a line, C for features that fill all dimensions evenly.
-    """
-    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(gram_CxC.astype(np.float64)), 0))
-    if not singular.sum() > 0:
-        return 0.0
-    share = singular / singular.sum()
-    return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
-
-
 def compile_heldout_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> HeldoutStep:
     """The held-out step compiled ahead of time."""
     jitted = jax.jit(
@@ -137,18 +133,24 @@ def compile_heldout_step(config: PretrainConfig, program: MaskProgram, layout: M
 
 
 def evaluate_heldout(
-    step: HeldoutStep, state: TrainState, batches: Iterable[RawBatch]
+    step: HeldoutStep, state: TrainState, batches: Iterable[RawBatch], width: int = 0
 ) -> tuple[dict[str, float], Pictured]:
-    """Means over the held-out batches with RankMe over all of them, and the first batch's pictures."""
+    """Means over the held-out batches with the gauges over all of them, and the first batch's pictures.
+
+    `width` is that of one level of the encoder, if its features hold several.
+    """
     metrics: list[dict[str, float]] = []
+    views: list[np.ndarray] = []
     gram: np.ndarray | None = None
     first: Pictured | None = None
     for batch in batches:
         result = jax.device_get(step(state, batch))
         metrics.append({k: float(v) for k, v in result.metrics.items()})
         gram = result.gram_CxC if gram is None else gram + result.gram_CxC
+        views += [] if result.views_BxQxC is None else [result.views_BxQxC]
         first = first or result.pictured
     assert gram is not None, "no held-out batch"
     assert first is not None
     means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return means | {"gauge/rankme": rankme(gram)}, first
+    seen_IxQxC = np.concatenate(views) if views else None
+    return means | feature_ranks(gram, seen_IxQxC, width or len(gram)), first
