@@ -1,112 +1,26 @@
-"""The ablation: which runs it has, what is read off each, and the table. Files and training are the command's.
-
-Every row is the same run (seed, data order, augmentation, masks, encoder, optimiser, steps) with other loss terms. A
-term that a row has is weighed as the config weighs it.
-"""
+"""The table of an ablation: what is read off each run, and how it is shown. Files and training are the command's."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-from surgmotion_jax.checks import did_you_mean
 from surgmotion_jax.pretrain.config import PretrainConfig, as_dict
 from surgmotion_jax.pretrain.losses.table import TERMS
-from surgmotion_jax.pretrain.losses.term import TermConfig
-from surgmotion_jax.pretrain.plan.cost import step_flops
-from surgmotion_jax.pretrain.sample.masks import mask_programs
-from surgmotion_jax.pretrain.sample.saliencies import SALIENCIES
+from surgmotion_jax.pretrain.monitor.alarms import collapse_alarms
+from surgmotion_jax.pretrain.rows import all_rows
 from surgmotion_jax.pretrain.setup.summary import parameter_count
 from surgmotion_jax.pretrain.state import init_state
+from surgmotion_jax.pretrain.trials import step_cost
 
 Record = Mapping[str, Any]  # a line of the metrics file
-Changes = Mapping[str, Mapping[str, Any]]  # name of a term -> field of its settings -> value
-
-
-@dataclass(frozen=True)
-class Row:
-    """One run: which terms its loss has, and what is predicted. Terms that are not named are switched off."""
-
-    title: str
-    terms: tuple[str, ...] = ()
-    changes: Changes = field(default_factory=dict)  # of fields of terms
-    kind: str = "latent"
-
-
-PAPER = ("motion", "affinity", "diversity")
-DENSE = {"motion": {"scope": "dense"}}
-
-
-def _topk(reduce: str) -> Changes:
-    return {"motion": {"scope": "topk", "reduce": reduce}}
-
-
-ROWS: dict[str, Row] = {
-    "plain": Row("plain V-JEPA"),
-    "motion": Row("+ motion", ("motion",), DENSE),
-    "affinity": Row("+ affinity", ("affinity",)),
-    "sfdr": Row("+ SFDR", ("diversity",)),
-    "all": Row("motion, affinity, SFDR", PAPER, DENSE),
-    "pixel": Row("pixels", kind="pixel"),
-    "topk": Row("all, K tubes only", PAPER, _topk("sum")),
-    "topk_mean": Row("all, K tubes, scale 1", PAPER, _topk("mean")),
-}
-DEFAULT_ROWS = ("plain", "motion", "affinity", "sfdr", "all", "pixel")
-
-
-def all_rows() -> dict[str, Row]:
-    """`ROWS`, and a row of its own for every other term of features."""
-    alone = {row.terms for row in ROWS.values() if len(row.terms) == 1}
-    others = {n: t for n, t in TERMS.items() if t.of == "features" and not t.error and (n,) not in alone}
-    return ROWS | {name: Row(f"+ {term.label}", (name,)) for name, term in others.items()}
-
-
-def choose_rows(names: str) -> tuple[str, ...]:
-    """Rows of a comma-separated list; empty: the default ones. Raises ValueError for an unknown or repeated one."""
-    chosen = tuple(name.strip() for name in names.split(",") if name.strip()) if names else DEFAULT_ROWS
-    known = all_rows()
-    for name in chosen:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise ValueError(f"--rows names {name!r}; there are {', '.join(known)}.{hint}")
-    if len(set(chosen)) < len(chosen) or not chosen:
-        raise ValueError(f"--rows is {names!r}; name each row once, of {', '.join(known)}.")
-    return chosen
-
-
-def config_of(row: Row, config: PretrainConfig) -> PretrainConfig:
-    """`config` with the loss of a row; nothing else differs.
-
-    Raises ValueError where the config gives a term of the row no weight, so that the row would not be what it says.
-    """
-    loss = {name: _settings_in(row, name, settings) for name, settings in config.loss.items()}
-    if any(TERMS[name].by_motion for name in row.terms) and not SALIENCIES[config.saliency.kind].scores:
-        raise ValueError(
-            f"the row {row.title!r} weighs tokens by motion, but saliency.kind is {config.saliency.kind!r}; set "
-            "--config.saliency.kind=paper or leave the row out with --rows."
-        )
-    objective = dataclasses.replace(config.objective, kind=row.kind, weigh_motion=False, stop_gradient=True)
-    return dataclasses.replace(config, objective=objective, loss=loss)
-
-
-def _settings_in(row: Row, name: str, settings: TermConfig) -> TermConfig:
-    """Settings of the term `name` in a row: switched off, or as the config has them but for the row's changes."""
-    if name not in row.terms:
-        return settings.off()
-    changed = dataclasses.replace(settings, **row.changes.get(name, {}))
-    if changed == changed.off():
-        field = f"loss.{name}.{settings.switch}"
-        raise ValueError(
-            f"the row {row.title!r} needs {field}, which is 0; give it the weight that it should have, "
-            f"--config.{field}=VALUE, or leave the row out with --rows."
-        )
-    return changed
 
 
 @dataclass(frozen=True)
@@ -121,6 +35,10 @@ class Outcome:
     over_constant: float
     over_shuffled: float
     rankme: float
+    lidar: float
+    alignment: float
+    uniformity: float
+    collapsed: str  # from which step on, if it has
     target_std: float
     prediction_std: float
     cosine: float
@@ -132,13 +50,16 @@ class Outcome:
     clips_per_s: float  # median over the run's log lines
     parameters: int  # encoder and the network that predicts; the EMA copy is not counted
     gflop: float  # of a clip and step
+    pflop: float  # of all steps
+    clips: int  # seen in all steps
     terms: Mapping[str, float]  # the terms of its loss in the last log line, before weighting
+    settings: Mapping[str, object]  # the sections of its config that make it what it is
 
 
-def outcome(name: str, config: PretrainConfig, records: Sequence[Record]) -> Outcome | None:
-    """What the metrics of a row's workdir say, None if its last step has not been evaluated.
+def outcome(name: str, config: PretrainConfig, records: Sequence[Record], title: str = "") -> Outcome | None:
+    """What the metrics of a run's workdir say, None if its last step has not been evaluated.
 
-    `records` are those of `metrics.jsonl`; `config` is the row's.
+    `records` are those of `metrics.jsonl`; `config` is the run's. The title is that of the row `name`, if not given.
     """
     step = last_evaluated(config, records)
     if step is None:
@@ -149,7 +70,7 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Record]) -> Out
             heldout |= record["metrics"]  # of held-out clips and, where there is one, of the probe
     train = [r["metrics"] for r in records if r["kind"] == "train"]
     shapes = jax.eval_shape(lambda: init_state(config).params)
-    programs = mask_programs(config.mask, config.grid)
+    cost, settings = step_cost(config), as_dict(config)
 
     def gain(baseline: str) -> float:
         loss, base = _number(heldout, "heldout/loss"), _number(heldout, f"heldout/{baseline}")
@@ -157,13 +78,17 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Record]) -> Out
 
     return Outcome(
         row=name,
-        title=all_rows()[name].title,
-        error="squares of pixels" if config.objective.pixels else "L1 of features",
+        title=title or all_rows()[name].title,
+        error=error_of(config),
         step=step,
         heldout=_number(heldout, "heldout/loss"),
         over_constant=gain("constant"),
         over_shuffled=gain("shuffled"),
         rankme=_number(heldout, "gauge/rankme"),
+        lidar=_number(heldout, "gauge/lidar"),
+        alignment=_number(heldout, "gauge/alignment"),
+        uniformity=_number(heldout, "gauge/uniformity"),
+        collapsed=collapsed(config, records),
         target_std=_number(heldout, "gauge/target_std"),
         prediction_std=_number(heldout, "gauge/pixel_std" if config.objective.pixels else "gauge/prediction_std"),
         cosine=_number(heldout, "gauge/context_target_cosine"),
@@ -174,9 +99,32 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Record]) -> Out
         skipped=_summed_up(np.mean, [_number(m, "optim/skipped") for m in train]),
         clips_per_s=_summed_up(np.median, [_number(m, "speed/clips_per_s") for m in train]),
         parameters=parameter_count(shapes),
-        gflop=step_flops(config, programs).model / config.optim.batch / 1e9,
+        gflop=cost / config.optim.batch / 1e9,
+        pflop=cost * step / 1e15,
+        clips=step * config.optim.batch,
         terms={name: _number(train[-1] if train else {}, f"loss/{name}") for name in TERMS},
+        settings={section: settings[section] for section in ("loss", "objective")},
     )
+
+
+def error_of(config: PretrainConfig) -> str:
+    """What the held-out error is of."""
+    if config.objective.pixels:
+        return "squares of pixels"
+    return "L1 of the teacher's features" if config.objective.source.teacher else "L1 of features"
+
+
+def collapsed(config: PretrainConfig, records: Sequence[Record]) -> str:
+    """Since which step the held-out gauges are beyond the thresholds of `alarms`, or when they were for a while."""
+    seen = [(r["step"], r["metrics"]) for r in records if r["kind"] == "heldout" and "gauge/rankme" in r["metrics"]]
+    tripped = [step for step, metrics in seen if collapse_alarms(step, metrics, config.alarms)]
+    if not tripped:
+        return "no" if seen else "-"
+    sound = [step for step, _ in seen if step not in tripped and step > tripped[0]]
+    if not sound:
+        return f"from step {tripped[0]}"
+    since = [step for step in tripped if step > sound[-1]]
+    return f"from step {since[0]}" if since else f"steps {tripped[0]} to {tripped[-1]}, then no more"
 
 
 def last_evaluated(config: PretrainConfig, records: Sequence[Record]) -> int | None:
@@ -222,6 +170,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("better than a constant, %", _fixed("over_constant", 1, "+")),
     Column("than another clip's context, %", _fixed("over_shuffled", 1, "+")),
     Column("RankMe", _fixed("rankme", 1)),
+    Column("LiDAR", _fixed("lidar", 1)),
+    Column("alignment", _fixed("alignment", 3)),
+    Column("uniformity", _fixed("uniformity", 2)),
+    Column("collapsed", lambda o: o.collapsed),
     Column("target std", _fixed("target_std", 3)),
     Column("prediction std", _fixed("prediction_std", 3)),
     Column("context-target cosine", _fixed("cosine", 3)),
@@ -232,6 +184,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("clips/s", _fixed("clips_per_s", 1)),
     Column("M parameters", lambda o: f"{o.parameters / 1e6:.2f}"),
     Column("GFLOP a clip", _fixed("gflop", 2)),
+    Column("clips seen", lambda o: str(o.clips)),
+    Column("PFLOP in all", _fixed("pflop", 4)),
 )
 
 
@@ -246,20 +200,56 @@ def term_columns() -> list[Column]:
 def notes(config: PretrainConfig, outcomes: Sequence[Outcome]) -> list[str]:
     """What a reader must know to read the table."""
     clips = config.heldout.clips // config.heldout.batch * config.heldout.batch
+    fewest, most = min(o.step for o in outcomes), max(o.step for o in outcomes)
+    steps = f"{fewest} steps" if fewest == most else f"{fewest} to {most} steps, for equal operations,"
     said = [
-        f"Each run: {outcomes[0].step} steps of {config.optim.batch} clips, seed {config.seed}; the same clips, crops, "
-        f"masks, encoder and optimiser. Held out: {clips} clips.",
-        "One seed and no intervals: differences between rows are not findings.",
+        f"Each run: {steps} of {config.optim.batch} clips, seed {config.seed} where its name says no other; the same "
+        f"clips, crops, masks, encoder and optimiser. Held out: {clips} clips.",
+        "One seed, or a few, and no intervals: differences between rows are not findings.",
         "Held-out errors are each run's own: features differ from run to run, and pixels are another unit. The gains "
         "compare each error with the best constant prediction of the same targets (median for L1, mean for squares) "
         "and with the same model given another clip's context.",
-        "RankMe, target std and cosine are of the EMA encoder's features on the held-out clips, in every row; "
-        "prediction std is of what the row predicts.",
+        "RankMe, LiDAR, alignment, uniformity, target std and cosine are of the features on the held-out clips of the "
+        "encoder that the run is for: the EMA encoder, or the trained one where there is no EMA. Prediction std is of "
+        "what the row predicts. Collapsed: gauges beyond the thresholds of the config's alarms.",
         "Parameters: encoder and predictor or decoder. Operations: matrix products of a training step, counted "
-        "analytically. Clips/s: median of the log lines; it says little where other work ran beside.",
+        "analytically; the training of a frozen teacher is not among them. Clips/s: median of the log lines; it says "
+        "little where other work ran beside.",
     ]
     wrong = [o for o in outcomes if o.skipped > 0]
-    return said + [f"{o.row}: {100 * o.skipped:.1f} % of updates were skipped as not finite." for o in wrong]
+    return (
+        said
+        + over_seeds(outcomes)
+        + [f"{o.row}: {100 * o.skipped:.1f} % of updates were skipped as not finite." for o in wrong]
+    )
+
+
+OVER_SEEDS = {
+    "over_constant": "better than a constant, %",
+    "over_shuffled": "than another clip's context, %",
+    "rankme": "RankMe",
+    "lidar": "LiDAR",
+    "knn": "probe kNN, %",
+    "linear": "probe linear, %",
+}
+
+
+def over_seeds(outcomes: Sequence[Outcome]) -> list[str]:
+    """For every run that there is of several seeds: mean and range of what compares rows."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(re.sub(r"-seed=\w+", "", outcome.row), []).append(outcome)
+    return [f"{name}, {len(of)} seeds: {_ranges(of)}." for name, of in groups.items() if len(of) > 1]
+
+
+def _ranges(outcomes: Sequence[Outcome]) -> str:
+    """Mean, lowest and highest of each column."""
+    values = {name: [getattr(o, name) for o in outcomes] for name in OVER_SEEDS}
+    return "; ".join(
+        f"{OVER_SEEDS[name]} {np.mean(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+        for name, found in values.items()
+        if all(map(math.isfinite, found))
+    )
 
 
 def columns_of(outcomes: Sequence[Outcome]) -> list[Column]:
@@ -286,9 +276,8 @@ def as_markdown(outcomes: Sequence[Outcome], below: Sequence[str]) -> str:
 
 def as_json(config: PretrainConfig, outcomes: Sequence[Outcome], below: Sequence[str]) -> dict[str, object]:
     """The numbers as plain values, NaN as None, with the sections of each row's config that make it what it is."""
-    rows = [_without_nan(dataclasses.asdict(outcome)) for outcome in outcomes]
-    configs = {o.row: as_dict(config_of(all_rows()[o.row], config)) for o in outcomes}
-    losses = {name: {section: c[section] for section in ("loss", "objective")} for name, c in configs.items()}
+    rows = [_without_nan({n: v for n, v in dataclasses.asdict(o).items() if n != "settings"}) for o in outcomes]
+    losses = {outcome.row: outcome.settings for outcome in outcomes}
     return {"rows": rows, "losses": losses, "seed": config.seed, "batch": config.optim.batch, "notes": list(below)}
 
 

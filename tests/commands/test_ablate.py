@@ -17,8 +17,8 @@ from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.differences import difference
 from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
 from surgmotion_jax.models.config import ModelConfig, PredictorSettings
-from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, config_of
 from surgmotion_jax.pretrain.config import InitConfig, PretrainConfig
+from surgmotion_jax.pretrain.rows import DEFAULT_ROWS, ROWS, config_of
 from surgmotion_jax.pretrain.setup.initial import plan_initial
 from surgmotion_jax.records import read_metrics
 from surgmotion_jax.runs import ablation

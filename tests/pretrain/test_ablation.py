@@ -9,8 +9,9 @@ import pytest
 
 from surgmotion_jax.differences import difference
 from surgmotion_jax.pretrain import ablation
-from surgmotion_jax.pretrain.ablation import DEFAULT_ROWS, ROWS, choose_rows, config_of, outcome
+from surgmotion_jax.pretrain.ablation import outcome
 from surgmotion_jax.pretrain.config import as_dict
+from surgmotion_jax.pretrain.rows import ARMS, DEFAULT_ROWS, ROWS, choose_rows, config_of
 from tests.pretrain.fixtures import small_config
 
 CONFIG = small_config()
@@ -146,3 +147,22 @@ def test_skipped_updates_are_said():
     lines[1]["metrics"]["optim/skipped"] = 1.0
     row = outcome("plain", CONFIG, lines)
     assert "plain: 25.0 % of updates were skipped" in ablation.notes(CONFIG, [row])[-1]
+
+
+def test_runs_of_several_seeds_are_summed_up_and_decide_nothing():
+    config = config_of(ROWS["plain"], CONFIG)
+    rows = [
+        outcome(name, config, records(loss=loss), "plain V-JEPA")
+        for name, loss in (("plain-seed=0", 0.4), ("plain-seed=1", 0.6), ("pixel-seed=0", 0.5))
+    ]
+    (line,) = ablation.over_seeds(rows)
+    assert line.startswith("plain, 2 seeds: better than a constant, % 37.5 (25.0 to 50.0)")
+    assert "LiDAR" not in line, "what no run has logged"
+    below = ablation.notes(CONFIG, rows)
+    assert line in below
+    assert any("not findings" in note for note in below)
+
+
+def test_the_error_of_a_student_is_that_of_its_teachers_features():
+    salt = config_of(ARMS["salt"], CONFIG, "weights")
+    assert outcome("salt", salt, records()).error == "L1 of the teacher's features"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import pytest
 
-from surgmotion_jax.pretrain import ablation
+from surgmotion_jax.pretrain import ablation, rows
 from surgmotion_jax.pretrain.losses.table import TERMS
 from surgmotion_jax.pretrain.losses.term import Measured, Term, TermConfig
 from surgmotion_jax.pretrain.setup.summary import describe_loss
@@ -34,7 +34,7 @@ def test_a_new_term_has_flags_metrics_label_row_and_column(monkeypatch):
     assert first["gauge/largest"] > first["loss/size"] / 3 > 0
     assert second["loss/size"] < first["loss/size"], "the step follows its gradient"
     assert "50 size of predictions" in describe_loss(config)
-    row = ablation.config_of(ablation.all_rows()["size"], config)
+    row = rows.config_of(rows.all_rows()["size"], config)
     assert [name for name, settings in row.loss.items() if settings != settings.off()] == ["size"]
     end = {"kind": "event", "step": 10, "text": "finished", "metrics": {}}
     lines = [{"kind": kind, "step": 10, "metrics": second} for kind in ("train", "heldout")]
