@@ -45,7 +45,7 @@ MASKS = ("tube", "multiblock")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """One of the two stages, on V-JEPA 2 or 2.1, with one of two kinds of masks. Raises ValueError for anything else."""
+    """A stage, on V-JEPA 2 or 2.1, and one of two kinds of masks. Raises ValueError for anything else."""
     stage, masks = choices(arg or "")
     c = defaults(PretrainConfig)
     c.steps = 60_000  # 200 epochs of 300 steps

@@ -82,7 +82,7 @@ def check_monitoring(config: PretrainConfig) -> tuple[str, ...]:
 def _constant(config: PretrainConfig) -> tuple[str, ...]:
     """Thresholds beyond what a gauge can reach."""
     alarms, grid = config.alarms, config.grid
-    most = min(config.model.context_width, grid.tokens * config.heldout.clips)
+    most = min(config.model.encoder.width, grid.tokens * config.heldout.clips)
     cases = (
         ("rankme", alarms.rankme > most, f"the effective rank is at most {most} here"),
         ("target_std", alarms.target_std > 1, "targets are layer-normed, so their spread is at most 1"),
