@@ -3,7 +3,8 @@
 Memory per device, operations, communication, step time by the compiler's estimate (or at --mfu), decoding per host,
 chip-hours. Needs no data.
 A slice is a generation and its shape: v4, v5e, v5p or v6e, such as v5e:16x16 or v5p:4x4x8. For GPUs such as gpu:h100x8
-(also a100, h100-pcie, h200, b200 and others) nothing is compiled, and everything is an estimate.
+(also a100, h100-pcie, h200, b200 and others) the step is compiled where JAX's CUDA plugin is installed (the extra
+gpu-plan; it needs no GPU) and knows them; elsewhere everything is an estimate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from surgmotion_jax import storage
 from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag, switch
-from surgmotion_jax.parallel.topology import describe, devices_of, set_environment
+from surgmotion_jax.parallel.topology import describe, devices_of, set_environment, with_compiler
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def run(asked: Arguments) -> int:
     from surgmotion_jax.runs import planning
 
     config = pretrain_config(asked.config, stand_in=planning.STAND_IN)
-    topology = describe(asked.topology)
+    topology = with_compiler(describe(asked.topology))
     devices = devices_of(topology) if topology.compiled else ()
     if asked.sweep:
         planned = planning.run_sweep(config, topology, devices, asked.mfu, asked.compilations)

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 from surgmotion_jax.parallel.hlo import (
     Computation,
-    HloError,
     Instruction,
     Module,
     element_bytes,
+    loop_trips,
     parse_module,
-    trip_count,
     walk,
 )
 
@@ -60,7 +59,7 @@ def operations(text: str, bytes_per_cycle: float) -> tuple[Operation, ...]:
         kernel = instruction.opcode == "custom-call" and KERNEL in instruction.attributes
         if fused or not (estimate or kernel):
             continue
-        count = math.prod(_trips(module, loop, trips) for loop in loops)
+        count = math.prod(loop_trips(module, loop, trips) for loop in loops)
         op_name = instruction.op_name or (loops[-1].op_name if loops else "")
         cycles = float(estimate[1]) if estimate else 0.0
         product = _has_product(module, instruction)
@@ -112,16 +111,6 @@ def _has_product(module: Module, instruction: Instruction) -> bool:
         return True
     called = module.computations.get(instruction.called("calls") or "")
     return called is not None and any(_has_product(module, inner) for inner in called.instructions.values())
-
-
-def _trips(module: Module, loop: Instruction, known: dict[str, int]) -> int:
-    if loop.name not in known:
-        home = next(c for c in module.computations.values() if c.instructions.get(loop.name) is loop)
-        try:
-            known[loop.name] = trip_count(module, home, loop)
-        except HloError:
-            known[loop.name] = 1
-    return known[loop.name]
 
 
 def stack_frames(text: str) -> dict[str, str]:

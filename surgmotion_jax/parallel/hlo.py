@@ -164,6 +164,17 @@ def trip_count(module: Module, computation: Computation, loop: Instruction) -> i
     return max(0, -(-(bound - start + inclusive) // step))
 
 
+def loop_trips(module: Module, loop: Instruction, known: dict[str, int]) -> int:
+    """`trip_count` of a loop wherever it lies, looked up in `known` first; 1 for a loop that depends on data."""
+    if loop.name not in known:
+        home = next(c for c in module.computations.values() if c.instructions.get(loop.name) is loop)
+        try:
+            known[loop.name] = trip_count(module, home, loop)
+        except HloError:
+            known[loop.name] = 1
+    return known[loop.name]
+
+
 def _condition(module: Module, loop: Instruction) -> tuple[int, int, int]:
     """(number of the counter in the loop's state, bound, 1 if the bound is included)."""
     condition = module.computations[loop.called("condition") or ""]

@@ -1,7 +1,8 @@
 """Accelerators that a plan can be made for, without having one: TPU slices, and GPU hosts by arithmetic alone.
 
 A TPU slice is named `v5e:4x4`: a generation and the chips along each dimension of its torus. `libtpu` compiles for
-one on any machine. A group of GPUs is named `gpu:h100x8`; nothing is compiled for it.
+one on any machine. A group of GPUs is named `gpu:h100x8`; where JAX's CUDA plugin is installed and knows the GPU, it
+compiles for them, and elsewhere nothing is compiled.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import importlib.util
 import math
 import re
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from surgmotion_jax.checks import did_you_mean
+from surgmotion_jax.parallel import gpu_compiler
 
 if TYPE_CHECKING:
     import jax
@@ -133,6 +135,10 @@ class Topology:
         return self.chips * self.chip.devices
 
     @property
+    def is_gpu(self) -> bool:
+        return self.chip.core is None
+
+    @property
     def hosts(self) -> int:
         return -(-self.chips // self.chip.host_chips)
 
@@ -187,6 +193,12 @@ def _gpus(name: str, shape: str) -> Topology:
     return Topology(name, GPUS[found[1]], int(found[2]), compiled=False)
 
 
+def with_compiler(topology: Topology) -> Topology:
+    """The topology, to be compiled for also if it is one of GPUs that an installed CUDA plugin knows."""
+    known = topology.is_gpu and gpu_compiler.description(topology.chip.kinds) is not None
+    return replace(topology, compiled=True) if known else topology
+
+
 def set_environment(environment: MutableMapping[str, str]) -> None:
     """Sets what libtpu needs. Call before JAX starts a backend; what the user has set stays."""
     for variable, value in TPU_ENVIRONMENT.items():
@@ -200,6 +212,11 @@ def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
     """
     import jax  # here, because `set_environment` comes before JAX is imported
     from jax.experimental import topologies
+
+    if topology.is_gpu:
+        text = gpu_compiler.description(topology.chip.kinds)
+        assert text is not None, "compiled means described"
+        return gpu_compiler.devices(text, topology.hosts, min(topology.chips, topology.chip.host_chips))
 
     if importlib.util.find_spec("libtpu") is None:
         raise TopologyError(

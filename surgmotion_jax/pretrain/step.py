@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -145,7 +146,9 @@ def jit_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLay
     )
 
 
-def compile_train_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> jax.stages.Compiled:
-    """The step compiled ahead of time for one mask program; has `memory_analysis()`."""
+def compile_train_step(
+    config: PretrainConfig, program: MaskProgram, layout: MeshLayout, options: Mapping[str, str] | None = None
+) -> jax.stages.Compiled:
+    """The step compiled ahead of time for one mask program, with XLA's `options`; has `memory_analysis()`."""
     abstract = abstract_state(config, layout), abstract_training_batch(config, layout)
-    return jit_train_step(config, program, layout).lower(*abstract).compile()
+    return jit_train_step(config, program, layout).lower(*abstract).compile(dict(options or {}))

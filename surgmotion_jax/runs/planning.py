@@ -139,7 +139,9 @@ def _work_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _time_lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    """The compiler's estimate of the program that it compiled, by part and by operation."""
+    """What the compiler says of the program that it compiled: kernels of a GPU, or times on a TPU."""
+    if plan.kernels:
+        yield "kernels", ", ".join(f"{count} {kind}" for kind, count in plan.kernels.items()) + " a step"
     time = plan.time
     if time is None:
         return

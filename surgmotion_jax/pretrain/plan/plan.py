@@ -1,7 +1,8 @@
 """A plan of a run: memory, operations, communication, input rate and cost of a config on a topology, before paying.
 
-For a TPU slice the real training step is compiled; its memory, collectives and time are the compiler's. For GPUs
-everything is an estimate, and times are arithmetic at an assumed MFU. Nothing here has run.
+For a TPU slice the real training step is compiled; its memory, collectives and time are the compiler's. For GPUs it is
+compiled where JAX's CUDA plugin is installed, and times are arithmetic at an assumed MFU; elsewhere everything is an
+estimate. Nothing here has run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from surgmotion_jax.models.attention import check_attention, resolve_attention
 from surgmotion_jax.models.kernels.cycles import kernel_cycles
 from surgmotion_jax.parallel.auto_mesh import Row
 from surgmotion_jax.parallel.collectives import Collective, collectives
+from surgmotion_jax.parallel.gpu_compiler import OPTIONS
+from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape
 from surgmotion_jax.parallel.rules import MESH_AXES
 from surgmotion_jax.parallel.topology import Topology
@@ -103,7 +106,8 @@ class Plan:
     findings: Findings  # of the compiled program
     mfu: float  # that all times below assume
     mfu_source: str  # where it comes from
-    time: StepTime | None  # of the compiled program; None where nothing was compiled
+    time: StepTime | None  # of the program compiled for a TPU; None elsewhere
+    kernels: Mapping[str, int]  # of the program compiled for GPUs, by kind; empty elsewhere
     checkpoint_bytes: int
     estimated: bool  # nothing was compiled, or what was compiled does not fit and so gave no program
 
@@ -195,7 +199,7 @@ def compile_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayou
     """Compiles the step. A program that is too large for the device's memory is a result, not an error."""
     started = time.monotonic()
     try:
-        compiled = compile_train_step(config, program, layout)
+        compiled = compile_train_step(config, program, layout, OPTIONS if layout.platform == "gpu" else None)
     except jax.errors.JaxRuntimeError as error:
         needed = memory_needed(str(error))
         if needed is None:
@@ -274,6 +278,7 @@ def plan(
         mfu=mfu,
         mfu_source=mfu_source,
         time=time,
+        kernels=kernel_counts(text) if text and topology.is_gpu else {},
         checkpoint_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
         estimated=not text,
     )

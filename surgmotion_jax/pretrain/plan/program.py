@@ -58,7 +58,9 @@ def study(
     """Checks a compiled step. `found` are its collectives."""
     if not text:
         return Findings()
-    largest = max(*(largest_weight(params) for params in (state.params, state.teacher) if params), 1)
+    # XLA gathers all weights of a block together for a GPU, and one by one for a TPU.
+    largest_of = largest_block if layout.platform == "gpu" else largest_weight
+    largest = max(*(largest_of(params) for params in (state.params, state.teacher) if params), 1)
     return Findings(
         exchanges=exchanges(config, state, found, layout.mesh.shape["tensor"]),
         unexpected_arguments=unexpected_arguments(config, layout, state, text),
@@ -81,6 +83,16 @@ def largest_weight(params: Params) -> int:
     """Bytes, in float32, of the largest weight that a step may hold whole: one block's, or a table outside blocks."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return max(4 * math.prod(block_shape(path, leaf)) for path, leaf in leaves)
+
+
+def largest_block(params: Params) -> int:
+    """Bytes, in float32, of the largest block with all its weights, or of the largest table outside blocks."""
+    sizes: Counter[str] = Counter()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        shape = block_shape(path, leaf)
+        name = jax.tree_util.keystr(path)
+        sizes[name.partition("blocks")[0] if shape != leaf.shape else name] += 4 * math.prod(shape)
+    return max(sizes.values())
 
 
 def sharded_block_bytes(params: Params, itemsize: int, tensor: int) -> int:
