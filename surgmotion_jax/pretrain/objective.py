@@ -238,7 +238,8 @@ def training_targets(
         return targets_of(params["encoder"], prepared.patches_BxNxP, config, layout)
     assert target_encoder is not None, "features are predicted of a target encoder"
     encoder = jax.lax.stop_gradient(target_encoder)
-    features = targets_of(encoder, prepared.patches_BxNxP, config, layout, config.target_model)
+    with jax.named_scope("targets"):
+        features = targets_of(encoder, prepared.patches_BxNxP, config, layout, config.target_model)
     return jax.lax.stop_gradient(features)
 
 

@@ -37,7 +37,7 @@ def test_a_text_without_estimates_has_no_time():
     ("op_name", "part"),
     [
         ("jit(train_step)/prepare/shard_map/dot", "prepare"),
-        ("jit(train_step)/Encoder/trunk/while/body/mlp", "target encoder"),
+        ("jit(train_step)/jvp(targets)/Encoder/trunk/while/body/mlp", "target encoder"),
         ("jit(train_step)/jvp(Encoder)/trunk/while", "context, forward"),
         ("jit(train_step)/jvp(Predictor)/trunk/while", "predictor, forward"),
         ("jit(train_step)/transpose(jvp(Encoder))/trunk/while/body/rematted_computation/mlp", "recomputed"),

@@ -7,6 +7,7 @@ once a pass would be waste; all layers at once would undo the sharding.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def exchanges(
         trunk = next((i for i, loop in enumerate(one.loops) if loop.op_name.endswith("trunk/while")), None)
         if trunk is None or one.axes != ("fsdp",):
             continue
-        model = next((m for name, m in models.items() if f"({name})" in one.loops[trunk].op_name), "")
+        model = next((m for name, m in models.items() if re.search(rf"[(/]{name}[)/]", one.loops[trunk].op_name)), "")
         if model:
             inside = math.prod(loop.trips for loop in one.loops[trunk + 1 :])
             key = one.loops[trunk].body, model, work_of(one.op_name, one.loops[trunk].op_name), one.role

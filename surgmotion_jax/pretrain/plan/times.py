@@ -25,6 +25,7 @@ PARTS = (
     "losses",
     "optimiser and the rest",
 )
+SCOPES = {"prepare": "prepare", "losses": "losses", "targets": "target encoder"}  # named in the step
 KernelCycles = Callable[[Operation], float | None]  # of one run of a kernel; None where no formula is known
 
 
@@ -89,9 +90,9 @@ def step_time(text: str, core: Core, flops: float, kernel_cycles: KernelCycles) 
 
 def part_of(op_name: str) -> str:
     """The part of the step that an operation belongs to, by the scopes of its name."""
-    for scope in ("prepare", "losses"):
+    for scope, part in SCOPES.items():
         if re.search(rf"\b{scope}\b", op_name):
-            return scope
+            return part
     model = "context" if "Encoder" in op_name else "predictor" if "Predictor" in op_name else ""
     model = model or ("predictor" if "PixelDecoder" in op_name else "")
     if not model:
@@ -100,7 +101,7 @@ def part_of(op_name: str) -> str:
         return "recomputed"
     if "transpose(" in op_name:
         return f"{model}, backward"
-    return f"{model}, forward" if "jvp(" in op_name else "target encoder"
+    return f"{model}, forward"
 
 
 def _time(one: Operation, core: Core, kernel_cycles: KernelCycles) -> Time:
