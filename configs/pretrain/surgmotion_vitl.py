@@ -50,6 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = defaults(PretrainConfig)
     c.steps = 60_000  # 200 epochs of 300 steps
     c.model.variant = "vit_large"
+    c.model.remat = "attention"  # a TPU's attention kernels do not run again backward, for little memory
     c.data.frames = 16
     c.data.fps = 1.0
     c.data.canvas = (256, 256)  # short side 256

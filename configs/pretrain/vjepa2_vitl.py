@@ -28,6 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = defaults(PretrainConfig)
     c.steps = 240_000
     c.model.variant = "vit_large"
+    c.model.remat = "attention"  # a TPU's attention kernels do not run again backward, for little memory
     c.data.frames = 16
     c.data.fps = 4.0
     c.data.canvas = (288, 384)  # 4:3, so that nearly every crop of aspect 0.75 to 1.35 fits
