@@ -86,6 +86,7 @@ def single(converted):
     return losses(small_config(**ELSEWHERE), converted, 3)
 
 
+@pytest.mark.slow
 def test_converted_weights_go_on_at_another_crop_and_clip_length(single, converted):
     found, state = single
     assert np.isfinite(found).all()
