@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from surgmotion_jax.models.architecture import architecture
 from surgmotion_jax.models.reference_names import encoder_from_facebook, predictor_from_facebook
 from surgmotion_jax.parallel.mesh import to_global
 from surgmotion_jax.pretrain.config import InitConfig
+from surgmotion_jax.pretrain.objective import loss_and_metrics
 from surgmotion_jax.pretrain.sample.masks import mask_programs
 from surgmotion_jax.pretrain.setup.initial import plan_initial, start_from
 from surgmotion_jax.pretrain.state import create_state
@@ -22,6 +24,7 @@ from surgmotion_jax.pretrain.step import compile_train_step
 from tests.models.test_parity21 import MODEL
 from tests.parallel.test_sharding import layout_of
 from tests.pretrain.fixtures import random_batch, small_config
+from tests.pretrain.test_trainstep_parity21 import WITHOUT, prepared_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # The architecture of the golden weights, which were made for 8 frames of 32 px.
@@ -93,6 +96,19 @@ def test_converted_weights_go_on_at_another_crop_and_clip_length(single, convert
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     again, _ = losses(small_config(**ELSEWHERE), converted, 3)
     assert again == found, "the same bits from the same start"
+
+
+@pytest.mark.slow
+def test_the_first_loss_from_converted_weights_is_pytorchs(converted):
+    core, step = (np.load(GOLDEN / f"{name}.npz") for name in ("vjepa21_fb", "trainstep21_fb"))
+    clips, layout = {"data.frames": 8, "data.canvas": (32, 32), "augment.crop": 32}, layout_of(1, 1, 1)
+    config = small_config(**{**ELSEWHERE, **clips, **WITHOUT})
+    initial = plan_initial(InitConfig(checkpoint=str(converted)), config.model)
+    state = start_from(initial, create_state(config, layout))
+    loss = jax.jit(partial(loss_and_metrics, prepared=prepared_of(step, core, "video"), config=config, layout=layout))
+    _, metrics = loss(state.params, state.target)
+    want = step["video_loss_pred_0"] + 0.5 * step["video_loss_ctx_0"]
+    np.testing.assert_allclose(metrics["loss/total"], want, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
