@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.parallel.mesh import to_global
 from surgmotion_jax.pretrain import image_branch
+from surgmotion_jax.pretrain.config import ObjectiveConfig
 from surgmotion_jax.pretrain.image_branch import image_program, mixed_loss, of_images
 from surgmotion_jax.pretrain.objective import loss_and_metrics
 from surgmotion_jax.pretrain.plan.cost import kept_bytes, step_flops
@@ -199,6 +201,13 @@ def test_images_that_the_mesh_cannot_spread_are_refused(config):
 def test_images_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_config(**{**WITH_IMAGES, **changes})
+
+
+def test_a_teacher_that_takes_no_images_is_refused(config):
+    teacher = {"targets": "frozen", "teacher": "weights/vjepa2_l", "teacher_model": ModelConfig()}
+    objective, optim = ObjectiveConfig(**teacher), dataclasses.replace(config.optim, ema=1.0, final_ema=1.0)
+    with pytest.raises(ValueError, match=r"the frozen teacher weights/vjepa2_l has no tokenizer of images"):
+        dataclasses.replace(config, objective=objective, optim=optim)
 
 
 def test_without_images_nothing_of_them_is_read():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from surgmotion_jax.checks import at_least
 from surgmotion_jax.models.config import ModelConfig
+from surgmotion_jax.pretrain.config.objective import ObjectiveConfig
 from surgmotion_jax.pretrain.config.optim import OptimConfig
 from surgmotion_jax.pretrain.sample.block_masks import BlockSet
 from surgmotion_jax.pretrain.sample.mask_kind import columns_of
@@ -52,7 +53,9 @@ class ImagesConfig:
         return BlockSet(self.blocks, self.spatial, (1.0, 1.0), self.aspect, self.target)
 
 
-def check_images(images: ImagesConfig, model: ModelConfig, optim: OptimConfig, crop: int, pixels: bool) -> None:
+def check_images(
+    images: ImagesConfig, model: ModelConfig, objective: ObjectiveConfig, optim: OptimConfig, crop: int
+) -> None:
     """Raises ValueError where images cannot be trained on beside the clips; `crop` is that of the clips."""
     if not images.batch:
         return
@@ -61,7 +64,12 @@ def check_images(images: ImagesConfig, model: ModelConfig, optim: OptimConfig, c
             f"images.batch is {images.batch}, but the model has no tokenizer of images (model.v21.modality is False); "
             "set --config.model.v21.modality=True or --config.images.batch=0."
         )
-    if pixels:
+    if not objective.target_model(model).v21.modality:
+        raise ValueError(
+            f"images.batch is {images.batch}, but the frozen teacher {objective.teacher} has no tokenizer of images; "
+            "set --config.images.batch=0, or take a teacher of V-JEPA 2.1."
+        )
+    if objective.pixels:
         raise ValueError(
             f"images.batch is {images.batch}, but objective.kind is 'pixel', and its decoder makes pixels of clips "
             "alone; set --config.images.batch=0."

@@ -74,7 +74,7 @@ class PretrainConfig:
         check_visible(self.model, self.loss, self.objective.predicts)
         if not (self.objective.pixels or self.objective.source.teacher):
             check_own_targets(self.model)
-        check_images(self.images, self.model, self.optim, self.augment.crop, self.objective.pixels)
+        check_images(self.images, self.model, self.objective, self.optim, self.augment.crop)
         crop, patch = self.augment.crop, self.model.patch
         if crop % patch:
             raise ValueError(
