@@ -24,7 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """One of the stages `stage1` and `stage2`. Raises ValueError for anything else."""
     if arg not in ("stage1", "stage2"):
         raise ValueError(f"the config needs a stage, :stage1 or :stage2 after its name; found {arg or ''!r}.")
-    c = load_config(f"pretrain/surgmotion_vitl:{arg},multiblock").copy_and_resolve_references().unlock()
+    c = load_config(f"pretrain/surgmotion_vitl:{arg},multiblock")
     c.mask.draw = "one"
     c.mask.sets.short.target = 0.75  # the shares that the unions of 8 small and 2 large blocks hide
     c.mask.sets.long.target = 0.94

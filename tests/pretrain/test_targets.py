@@ -44,10 +44,9 @@ def layout_of(*shape):
 def weights(tmp_path_factory):
     """A teacher of other width and depth than the student, as converted weights."""
     folder = tmp_path_factory.mktemp("teacher") / "converted"
-    leaf_of = backbone_of(WIDE).init(jax.random.key(7))
-    save_weights(
-        folder, {"target": jax.tree.map(np.asarray, leaf_of)}, ManifestFields("weights", architecture(WIDE), {})
-    )
+    shapes, rng = jax.eval_shape(lambda: backbone_of(WIDE).init(jax.random.key(7))), np.random.default_rng(7)
+    drawn = jax.tree.map(lambda leaf: rng.normal(0, 0.05, leaf.shape).astype(leaf.dtype), shapes)
+    save_weights(folder, {"target": drawn}, ManifestFields("weights", architecture(WIDE), {}))
     return folder
 
 
