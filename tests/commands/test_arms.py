@@ -8,7 +8,7 @@ import pytest
 from surgmotion_jax.checkpoints.retention import read_manifest
 from surgmotion_jax.checkpoints.weights import find_weights
 from surgmotion_jax.evaluate.encoder.frozen import load_encoder
-from tests.commands.runs import losses, state
+from tests.commands.runs import losses
 
 OFF = ("--config.loss.affinity.weight=0", "--config.loss.diversity.weight=0", "--config.loss.motion.alpha=0")
 PIXELS = (
@@ -72,8 +72,7 @@ def test_every_arm_resumes_bit_by_bit(arm, run, teacher, tmp_path):
     assert run(parts, *flags, "--config.run.stop_at_step=2") == 0
     assert run(parts, *flags) == 0
     assert losses(parts) == losses(whole)
-    for path, leaf in state(whole).items():
-        np.testing.assert_array_equal(state(parts)[path], leaf, err_msg=path)
+    assert digests(parts, "") == digests(whole, "") != {}, "all arrays of the last state"
     if arm == "frozen":
         assert digests(parts, "teacher") == digests(teacher, "target"), "the teacher's bytes do not move"
     if arm != "late":

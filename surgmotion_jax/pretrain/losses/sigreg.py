@@ -80,8 +80,8 @@ class Quadrature(NamedTuple):
 def characteristic_distance(rule: Quadrature, x_BxRxS: jax.Array, share_BxR: jax.Array) -> jax.Array:
     """The integral of every direction, [S], without the factor n. `share` are weights of the samples; they sum to 1.
 
-    Sines and cosines of multiples follow from those of the first by the addition theorem. Neither direction keeps more
-    than two arrays of the size of x.
+    Sines and cosines of multiples follow from those of the first by the addition theorem. Two arrays of the size of x
+    are kept for the gradient.
     """
     return _forward(rule, x_BxRxS, share_BxR)[0]
 
@@ -90,49 +90,55 @@ def _column(values_Q: np.ndarray, like: jax.Array) -> jax.Array:
     return jnp.asarray(values_Q, like.dtype)[:, None]
 
 
-def _empirical(rule: Quadrature, x_BxRxS: jax.Array, share_BxR: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Real and imaginary part of the empirical characteristic function, each [Q,S]."""
-    first = jnp.cos(rule.step * x_BxRxS), jnp.sin(rule.step * x_BxRxS)
-
-    def at(angle: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
-        means = tuple(jnp.einsum("br,brs->s", share_BxR, part, precision="highest") for part in angle)
-        return _turned(angle, first), means
-
-    start = jnp.ones_like(x_BxRxS), jnp.zeros_like(x_BxRxS)
-    return jax.lax.scan(at, start, None, length=rule.points)[1]  # type: ignore[return-value]
+Angle = tuple[jax.Array, jax.Array]
+"""Cosine and sine."""
 
 
-def _turned(angle: tuple[jax.Array, jax.Array], by: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of the sum of two angles."""
+def _first(rule: Quadrature, x_BxRxS: jax.Array) -> Angle:
+    return jnp.cos(rule.step * x_BxRxS), jnp.sin(rule.step * x_BxRxS)
+
+
+def _turned(angle: Angle, by: Angle) -> Angle:
+    """The sum of two angles."""
     return angle[0] * by[0] - angle[1] * by[1], angle[1] * by[0] + angle[0] * by[1]
 
 
-Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+def _empirical(rule: Quadrature, first: Angle, share_BxR: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Real and imaginary part of the empirical characteristic function, each [Q,S]."""
+
+    def at(angle: Angle, _: None) -> tuple[Angle, tuple[jax.Array, ...]]:
+        means = tuple(jnp.einsum("br,brs->s", share_BxR, part, precision="highest") for part in angle)
+        return _turned(angle, first), means
+
+    start = jnp.ones_like(first[0]), jnp.zeros_like(first[0])
+    return jax.lax.scan(at, start, None, length=rule.points)[1]  # type: ignore[return-value]
+
+
+Saved = tuple[Angle, jax.Array, jax.Array, jax.Array]
 
 
 def _forward(rule: Quadrature, x_BxRxS: jax.Array, share_BxR: jax.Array) -> tuple[jax.Array, Saved]:
-    cosine_QxS, sine_QxS = _empirical(rule, x_BxRxS, share_BxR)
+    first = _first(rule, x_BxRxS)
+    cosine_QxS, sine_QxS = _empirical(rule, first, share_BxR)
     error_QxS = cosine_QxS - _column(rule.normal_Q, x_BxRxS)
     weights = _column(rule.weights_Q, x_BxRxS)
     distance_S = (weights * (jnp.square(error_QxS) + jnp.square(sine_QxS))).sum(0)
     slope = 2 * weights * _column(rule.arguments_Q, x_BxRxS)
-    return distance_S, (x_BxRxS, share_BxR, slope * error_QxS, slope * sine_QxS)
+    return distance_S, (first, share_BxR, slope * error_QxS, slope * sine_QxS)
 
 
 def _backward(rule: Quadrature, saved: Saved, gradient_S: jax.Array) -> tuple[jax.Array, jax.Array]:
     """d distance / d x_j = share_j sum_q 2 w_q t_q (Im sum cos(t_q x_j) - (Re sum - normal) sin(t_q x_j))."""
-    x_BxRxS, share_BxR, real_QxS, imaginary_QxS = saved
-    first = jnp.cos(rule.step * x_BxRxS), jnp.sin(rule.step * x_BxRxS)
+    del rule
+    first, share_BxR, real_QxS, imaginary_QxS = saved
 
-    def add(
-        carried: tuple[jax.Array, jax.Array, jax.Array], slopes: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
-        total, cosine, sine = carried
+    def add(carried: tuple[jax.Array, Angle], slopes: Angle) -> tuple[tuple[jax.Array, Angle], None]:
+        total, (cosine, sine) = carried
         real_S, imaginary_S = slopes
-        return (total + imaginary_S * cosine - real_S * sine, *_turned((cosine, sine), first)), None
+        return (total + imaginary_S * cosine - real_S * sine, _turned((cosine, sine), first)), None
 
-    start = jnp.zeros_like(x_BxRxS), jnp.ones_like(x_BxRxS), jnp.zeros_like(x_BxRxS)
-    (total_BxRxS, _, _), _ = jax.lax.scan(add, start, (real_QxS, imaginary_QxS))
+    # At argument 0 every slope is 0.
+    (total_BxRxS, _), _ = jax.lax.scan(add, (jnp.zeros_like(first[0]), first), (real_QxS[1:], imaginary_QxS[1:]))
     return gradient_S * share_BxR[..., None] * total_BxRxS, jnp.zeros_like(share_BxR)
 
 
