@@ -13,9 +13,22 @@ import tifffile
 from PIL import Image
 
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.masks import decode_mask
+from surgmotion_jax.benchmarks.stored import read_file
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo
 from surgmotion_jax.data.still import IMAGE_ERRORS
-from surgmotion_jax.data.tfds_source import is_tfds, stored_file
+from surgmotion_jax.data.tfds_source import is_tfds
+
+__all__ = [
+    "DEPTH_SUFFIXES",
+    "decode_depth",
+    "decode_mask",
+    "depth_size",
+    "encode_depth",
+    "image_size",
+    "require_same_size",
+]
+"""Masks are read by `masks`; scripts of before look for them here."""
 
 DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
 
@@ -106,20 +119,6 @@ def encode_depth(depth_HxW: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(depth_HxW.astype(np.float32)).save(file, "TIFF", compression="tiff_adobe_deflate")
     return file.getvalue()
-
-
-def read_file(path: Path) -> bytes:
-    """A file, or what a `tfds:` location holds. Raises BenchmarkError where there is none."""
-    if is_tfds(str(path)):
-        try:
-            return stored_file(str(path))
-        except ValueError as error:
-            raise BenchmarkError(path, str(error), "an annotation of this moment", "build the source again") from error
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BenchmarkError(path, reason.lower(), "a file of this name", "put it there") from error
 
 
 def _stored(path: Path, limits: Limits) -> np.ndarray:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from surgmotion_jax.benchmarks.depth_files import read_file
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.stored import read_file
 from surgmotion_jax.data.media import DEFAULT_LIMITS, Limits, UnreadableVideo
 from surgmotion_jax.data.still import IMAGE_ERRORS
 

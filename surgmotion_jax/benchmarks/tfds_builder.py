@@ -21,8 +21,9 @@ from PIL import Image
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import SPLITS, Benchmark, Case, Contents, ImageFrames
 from surgmotion_jax.benchmarks.dense import read_depth, read_mask
-from surgmotion_jax.benchmarks.depth_files import encode_depth, read_file
+from surgmotion_jax.benchmarks.depth_files import encode_depth
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.stored import read_file
 from surgmotion_jax.benchmarks.windows import ClipReader
 from surgmotion_jax.data.decode import read_frames
 from surgmotion_jax.data.media import Size, UnreadableVideo
