@@ -7,6 +7,7 @@ its step number alone, on any number of hosts. Letters: B batch (this host's row
 
 import sys
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 import grain
@@ -15,7 +16,7 @@ from absl import flags
 
 from surgmotion_jax.data.clips import ClipDataset, Split
 from surgmotion_jax.data.sample import Batch, Fault, Sample
-from surgmotion_jax.data.workers import WorkersLost, WorkerWatch, start_worker
+from surgmotion_jax.data.workers import WorkersLost, WorkerWatch, shared_names, start_worker
 
 INDEX_PERIOD = 2**32
 """Sample indices are uint32 and start over after this many samples, and so does the stream of clips: after
@@ -123,6 +124,22 @@ def _decoded(
 ) -> Generator[dict[str, Any], None, None]:
     """The fields of each batch. Raises WorkersLost where the processes that decode end before."""
     config = dataset.config
+    watch = WorkerWatch(_PATIENCE * config.stalled_s if config.workers else 0.0)
+    with shared_names() as shared:
+        source = iter(_pipeline(dataset, positions, rows, split, shared))
+        try:
+            for _ in range(len(positions) // rows):
+                with watch.waiting():
+                    fields = next(source)
+                yield {name: _owned(value) for name, value in fields.items()} if config.workers else fields
+                del fields
+        finally:
+            source.close()
+
+
+def _pipeline(dataset: ClipDataset, positions: _Positions, rows: int, split: Split, shared: str) -> grain.IterDataset:
+    """Batches decoded ahead; names of memory that processes share begin with `shared`."""
+    config = dataset.config
     pipeline = (
         grain.MapDataset.source(positions)
         .map(_Draw(dataset, split))
@@ -131,23 +148,20 @@ def _decoded(
             grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(config.prefetch, config.threads))
         )
     )
-    if config.workers:
-        if not flags.FLAGS.is_parsed():
-            # grain asks absl for its own flags when it starts a process, and fails where absl parsed none.
-            flags.FLAGS.mark_as_parsed()
-        options = grain.multiprocessing.MultiprocessingOptions(
-            num_workers=config.workers, per_worker_buffer_size=config.prefetch
-        )
-        pipeline = pipeline.mp_prefetch(options, worker_init_fn=_start_worker)
-    watch = WorkerWatch(_PATIENCE * config.stalled_s if config.workers else 0.0)
-    source = iter(pipeline)
-    try:
-        for _ in range(len(positions) // rows):
-            with watch.waiting():
-                fields = next(source)
-            yield fields
-    finally:
-        source.close()
+    if not config.workers:
+        return pipeline
+    if not flags.FLAGS.is_parsed():
+        # grain asks absl for its own flags when it starts a process, and fails where absl parsed none.
+        flags.FLAGS.mark_as_parsed()
+    options = grain.multiprocessing.MultiprocessingOptions(
+        num_workers=config.workers, per_worker_buffer_size=config.prefetch
+    )
+    return pipeline.mp_prefetch(options, worker_init_fn=partial(_start_worker, shared))
+
+
+def _owned(value: Any) -> Any:
+    """An array of this process's own. Those in shared memory keep it for as long as anybody, or a device, has them."""
+    return np.array(value) if isinstance(value, np.ndarray) else value
 
 
 def _stack(drawn: Sequence[tuple[int, Sample, tuple[Fault, ...]]]) -> dict[str, Any]:
@@ -162,6 +176,6 @@ def _stack(drawn: Sequence[tuple[int, Sample, tuple[Fault, ...]]]) -> dict[str, 
     }
 
 
-def _start_worker(worker: int, workers: int) -> None:
+def _start_worker(shared: str, worker: int, workers: int) -> None:
     del worker, workers  # grain tells both
-    start_worker()
+    start_worker(shared)

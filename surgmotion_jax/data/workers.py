@@ -5,15 +5,20 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import shared_memory
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+
+_SHARED = "/dev/shm"
+"""Where Linux shows shared memory."""
 
 STATES = {"R": "running", "S": "sleeping", "D": "waiting for a disk", "T": "stopped", "Z": "dead"}
 
@@ -71,6 +76,24 @@ def state_of(pid: int | None) -> str:
 
 
 @contextmanager
+def shared_names() -> Iterator[str]:
+    """A beginning of names for shared memory; whatever has such a name when the context ends is given back.
+
+    grain loses arrays that were decoded ahead when it is closed, and Python would complain of them at its end.
+    """
+    tag = secrets.token_hex(3)
+    try:
+        yield tag
+    finally:
+        left = [name for name in os.listdir(_SHARED) if name.startswith(tag)] if os.path.isdir(_SHARED) else []
+        for name in left:
+            with suppress(FileNotFoundError):
+                segment = shared_memory.SharedMemory(name)
+                segment.close()
+                segment.unlink()
+
+
+@contextmanager
 def starting_workers() -> Iterator[None]:
     """The context in which processes are started that leave Ctrl-C to this one, from their first moment on.
 
@@ -86,8 +109,13 @@ def starting_workers() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def start_worker() -> None:
-    """Leaves Ctrl-C, which a terminal sends to every process of a command, to the parent, which ends its workers."""
+def start_worker(shared: str = "") -> None:
+    """Leaves Ctrl-C, which a terminal sends to every process of a command, to the parent, which ends its workers.
+
+    Names of shared memory begin with `shared`.
+    """
+    if shared:
+        shared_memory._SHM_NAME_PREFIX = f"/{shared}"  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
 

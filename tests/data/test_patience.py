@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import shared_memory
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig, batches, catalogue
 from surgmotion_jax.data.media import UnreadableVideo
 from surgmotion_jax.data.patience import MOST_HANGING, Patience, Stalled
-from surgmotion_jax.data.workers import WorkersLost, WorkerWatch, decoding_processes, state_of
+from surgmotion_jax.data.workers import WorkersLost, WorkerWatch, decoding_processes, shared_names, state_of
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def _wait_as_grain_does(child: multiprocessing.process.BaseProcess) -> None:
 _TRAINER = """
 import os, signal, sys
 from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig, batches
-from surgmotion_jax.data.workers import decoding_processes
+from surgmotion_jax.data.workers import WorkersLost, WorkerWatch, decoding_processes, shared_names, state_of
 
 def main():
     folder, number, stalled_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -154,3 +155,16 @@ def test_a_lost_process_is_replaced_and_the_same_batches_go_on(three_videos, tmp
     assert [line for line in lines if line.startswith("batch")] == want
     assert any(line.startswith(said) for line in lines), lines
     assert "others take their place" in done.stdout
+
+
+def test_shared_memory_that_is_left_behind_is_given_back():
+    with shared_names() as tag:
+        shared_memory.SharedMemory(f"{tag}left", create=True, size=8).close()
+        kept = shared_memory.SharedMemory(create=True, size=8)
+        taken = shared_memory.SharedMemory(f"{tag}taken", create=True, size=8)
+        taken.close()
+        taken.unlink()
+    with pytest.raises(FileNotFoundError):
+        shared_memory.SharedMemory(f"{tag}left")
+    kept.close()
+    kept.unlink()
