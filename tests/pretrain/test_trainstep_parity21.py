@@ -99,13 +99,11 @@ def prepared_of(golden, core, clip: str) -> Prepared:
 
 @pytest.fixture(scope="module")
 def clip_loss(golden, core):
-    """The differentiated loss of a kind of clip, of (parameters, teacher)."""
+    """The loss of each kind of clip, of (parameters, teacher)."""
 
     def of(clip):
         prepared, config = prepared_of(golden, core, clip), config_of(clip)
-        return jax.jit(
-            jax.grad(partial(loss_and_metrics, prepared=prepared, config=config, layout=SINGLE_DEVICE), has_aux=True)
-        )
+        return partial(loss_and_metrics, prepared=prepared, config=config, layout=SINGLE_DEVICE)
 
     return {clip: of(clip) for clip in ("video", "image")}
 
@@ -125,16 +123,17 @@ def updated(golden, grads, params, teacher):
 @pytest.fixture(scope="module")
 def steps(golden, params, teacher, clip_loss):
     """(metrics of two steps on clips, first gradient, parameters and teacher after the first update)."""
-    grads, first = clip_loss["video"](params, teacher)
+    differentiated = jax.jit(jax.grad(clip_loss["video"], has_aux=True))
+    grads, first = differentiated(params, teacher)
     after, moved = updated(golden, grads, params, teacher)
-    _, second = clip_loss["video"](after, moved)
+    _, second = differentiated(after, moved)
     return [first, second], grads, after, moved
 
 
 @pytest.fixture(scope="module")
-def image(params, teacher, clip_loss):
-    """(gradient, metrics) of the image."""
-    return clip_loss["image"](params, teacher)
+def image_grads(params, teacher, clip_loss):
+    """The gradient of the image's loss."""
+    return jax.jit(jax.grad(clip_loss["image"], has_aux=True))(params, teacher)[0]
 
 
 def names(params):
@@ -154,14 +153,14 @@ def test_losses_of_two_steps_on_clips(golden, steps):
         close(metrics["loss/total"], golden[f"video_loss_pred_{i}"] + 0.5 * golden[f"video_loss_ctx_{i}"])
 
 
-def test_losses_of_an_image(golden, image):
-    metrics = image[1]
+def test_losses_of_an_image(golden, params, teacher, clip_loss):
+    _, metrics = jax.jit(clip_loss["image"])(params, teacher)
     close(metrics["loss/motion"], golden["image_loss_pred"])
     close(metrics["loss/context"], golden["image_loss_ctx"])
     close(metrics["loss/total"], golden["image_loss_pred"] + 0.5 * golden["image_loss_ctx"])
 
 
-@pytest.mark.parametrize("clip", ["video", "image"])
+@pytest.mark.parametrize("clip", ["video", pytest.param("image", marks=pytest.mark.slow)])
 def test_each_level_of_the_teacher_is_normalised_alone(golden, core, teacher, clip):
     config = config_of(clip)
     patches = prepared_of(golden, core, clip).patches_BxNxP
@@ -176,9 +175,17 @@ def test_the_context_loss_is_divided_by_the_root_of_the_distance(golden):
         assert np.ptp(golden[f"video_distance_{i}"]) > 0.1, "distances differ in this fixture"
 
 
-@pytest.mark.parametrize("clip", ["video", "image"])
-def test_gradient_norms_of_every_parameter(golden, steps, image, clip):
-    grads = names(steps[1] if clip == "video" else image[0])
+def test_gradient_norms_of_every_parameter_on_clips(golden, steps):
+    check_norms(golden, names(steps[1]), "video")
+
+
+@pytest.mark.slow
+def test_gradient_norms_of_every_parameter_on_an_image(golden, image_grads):
+    check_norms(golden, names(image_grads), "image")
+
+
+def check_norms(golden, grads, clip):
+    """Compares the norm of every parameter's gradient with the fixture's."""
     stored = {k.removeprefix(f"{clip}_gradnorm/"): float(golden[k]) for k in golden.files if f"{clip}_gradnorm/" in k}
     assert stored.keys() == grads.keys()
     for name, want in stored.items():
@@ -215,8 +222,9 @@ def test_what_clips_leave_unused_does_not_decay(golden, steps, params):
     assert np.abs(after["encoder.video_mod_embed"] - before["encoder.video_mod_embed"]).max() > 1e-4
 
 
-def test_what_an_image_leaves_unused_does_not_decay(golden, image, params):
-    after, _ = updated(golden, image[0], params, params["encoder"])
+@pytest.mark.slow
+def test_what_an_image_leaves_unused_does_not_decay(golden, image_grads, params):
+    after, _ = updated(golden, image_grads, params, params["encoder"])
     before, after = names(params), names(after)
     unused = [k.removeprefix("image_gradnorm/") for k in golden.files if "image_gradnorm/" in k and np.isnan(golden[k])]
     assert {*unused} == {n for n in before if np.array_equal(after[n], before[n])}
