@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
 import jax
 from jax.experimental import multihost_utils
+
+_SAME_S = 1.0
+"""Seconds within which a second Ctrl-C is the first one, passed on by whoever started the command."""
 
 
 class Interruption:
@@ -20,6 +24,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
         self._several = jax.process_count() > 1
         self._before: dict[int, object] = {}
 
@@ -38,9 +43,11 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        if self.signal is not None and number == signal.SIGINT and time.monotonic() - self._since > _SAME_S:
             raise KeyboardInterrupt
-        self.signal = number
+        if self.signal is not None:
+            return
+        self.signal, self._since = number, time.monotonic()
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
 
