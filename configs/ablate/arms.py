@@ -4,7 +4,9 @@
       --rows=plain,all,pixel,salt,sigreg,lejepa,vicreg,late --grid=seed=0,1 --match=flops
 
 Two seeds of each, and for each the operations of plain V-JEPA. The row `pixel` is stage one of the row `salt`, whose
-teacher it becomes; its operations are not counted for `salt`. A sweep of the momentum:
+teacher it becomes; its operations are not counted for `salt`. With `--config.probe.benchmark=cholec80
+--config.probe.root=DIR` every arm is probed on labelled windows, and the table has the accuracies. A sweep of the
+momentum:
 
   surgmotion ablate --config=configs/ablate/arms.py --data=VIDEOS --workdir=runs/momentum --rows=plain \
       --grid=optim.ema=.99,.996,.999
