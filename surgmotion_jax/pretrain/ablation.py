@@ -50,7 +50,7 @@ class Outcome:
     clips_per_s: float  # median over the run's log lines
     parameters: int  # encoder and the network that predicts; the EMA copy is not counted
     gflop: float  # of a clip and step
-    pflop: float  # of all steps
+    tflop: float  # of all steps
     clips: int  # seen in all steps
     terms: Mapping[str, float]  # the terms of its loss in the last log line, before weighting
     settings: Mapping[str, object]  # the sections of its config that make it what it is
@@ -100,7 +100,7 @@ def outcome(name: str, config: PretrainConfig, records: Sequence[Record], title:
         clips_per_s=_summed_up(np.median, [_number(m, "speed/clips_per_s") for m in train]),
         parameters=parameter_count(shapes),
         gflop=cost / config.optim.batch / 1e9,
-        pflop=cost * step / 1e15,
+        tflop=cost * step / 1e12,
         clips=step * config.optim.batch,
         terms={name: _number(train[-1] if train else {}, f"loss/{name}") for name in TERMS},
         settings={section: settings[section] for section in ("loss", "objective")},
@@ -185,7 +185,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("M parameters", lambda o: f"{o.parameters / 1e6:.2f}"),
     Column("GFLOP a clip", _fixed("gflop", 2)),
     Column("clips seen", lambda o: str(o.clips)),
-    Column("PFLOP in all", _fixed("pflop", 4)),
+    Column("TFLOP in all", _fixed("tflop", 2)),
 )
 
 
