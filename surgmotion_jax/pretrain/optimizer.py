@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import jax
 import optax
@@ -16,7 +16,8 @@ from surgmotion_jax.pretrain.config import OptimConfig
 UNDECAYED = ("bias", "scale")
 # PyTorch skips parameters without a gradient; here what a step leaves unused has an update of exactly 0.
 TOKENS = "mask_tokens"
-PARTS = ("patch_embed", "image_embed", "image_modality", "video_modality", "context_proj")  # V-JEPA 2.1 may leave out
+PARTS = ("image_embed", "image_modality", "video_modality", "context_proj")  # V-JEPA 2.1 may leave out
+VIDEO_TOKENIZER = "patch_embed"  # left out by a step of images alone, where these have a tokenizer of their own
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
@@ -25,21 +26,40 @@ def make_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraArgs
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         in_bfloat16(inner) if config.moments_dtype == "bfloat16" else inner,
-        optax.masked(decay(), by_path(lambda names: not {*UNDECAYED, TOKENS} & {names[-1]} and not in_part(names))),
-        optax.masked(decay_used_rows(), by_path(lambda names: names[-1] == TOKENS)),
-        optax.masked(decay_used(), by_path(lambda names: in_part(names) and names[-1] not in UNDECAYED)),
+        optax.masked(decay(), of_kind("whole")),
+        optax.masked(decay_used_rows(), of_kind("rows")),
+        optax.masked(decay_used(), of_kind("used")),
         rate(),
     )
 
 
-def in_part(names: Sequence[str]) -> bool:
-    """Whether a parameter, by the names on its path, belongs to a part that a step may leave unused."""
-    return any(name in PARTS for name in names)
+def of_kind(kind: str) -> Callable[[optax.Params], optax.Params]:
+    """The mask of the parameters whose decay is of a kind, as a function of their tree."""
+
+    def mask(params: optax.Params) -> optax.Params:
+        parts = left_out(params)
+        return jax.tree_util.tree_map_with_path(lambda path, _: kind_of_decay(names_of(path), parts) == kind, params)
+
+    return mask
 
 
-def by_path(wanted: Callable[[Sequence[str]], bool]) -> Callable[[optax.Params], optax.Params]:
-    """The mask of the parameters whose path is wanted, as a function of their tree."""
-    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: wanted([key.key for key in path]), params)
+def left_out(params: optax.Params) -> frozenset[str]:
+    """Parts of a tree that a step may leave unused."""
+    there = {name for path, _ in jax.tree_util.tree_leaves_with_path(params) for name in names_of(path)}
+    return frozenset(there.intersection(PARTS) | ({VIDEO_TOKENIZER} if "image_embed" in there else set()))
+
+
+def names_of(path: jax.tree_util.KeyPath) -> list[str]:
+    return [key.key for key in path]  # type: ignore[attr-defined]
+
+
+def kind_of_decay(names: Sequence[str], parts: Collection[str]) -> str:
+    """How a parameter decays: 'none', 'whole', in its used 'rows', or 'used': only if a step uses it, as `parts`."""
+    if names[-1] in UNDECAYED:
+        return "none"
+    if names[-1] == TOKENS:
+        return "rows"
+    return "used" if any(name in parts for name in names) else "whole"
 
 
 def ema(target: optax.Params, online: optax.Params, momentum: jax.Array) -> optax.Params:

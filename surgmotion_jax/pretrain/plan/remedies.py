@@ -117,7 +117,7 @@ def _rank(remedy: Remedy) -> tuple[bool, float, float]:
 def changes(plan: Plan) -> Iterator[tuple[str, str, PretrainConfig]]:
     """Changes worth trying: (kind, flags, config)."""
     config, mesh = plan.config, plan.mesh
-    fused = "fused" if plan.topology.compiled else "cudnn"
+    fused = "cudnn" if plan.topology.is_gpu else "fused"
     if config.model.attention == "xla":
         yield "attention", f"--config.model.attention={fused}", _model(config, attention=fused)
     for remat in REMAT_POLICIES:
