@@ -32,6 +32,7 @@ from surgmotion_jax.records import read_metrics
 from tests.commands.conftest import SMALL, write_video
 from tests.commands.runs import environment, losses, state
 
+KINDS = ("killed", "terminated", "interrupted", "worker_killed", "disk_full", "bit_flipped", "file_cut")
 SAVE_EVERY = 5
 ENOUGH = 1_000_000  # steps of a run that is stopped from outside
 LITTLE = 4096  # bytes that a file may have where a disk is full
@@ -58,18 +59,18 @@ class Soak:
         """What all runs say."""
         return self.folder / "said.txt"
 
-    def go(self, seconds: float) -> None:
-        """Starts the run again and again until the time is over, each time for another end."""
+    def go(self, seconds: float, least: int) -> None:
+        """Starts the run again and again until the time is over, but so many times at least, each for another end."""
         until = time.monotonic() + seconds
         rounds = self._rounds()
-        while time.monotonic() < until:
+        while time.monotonic() < until or self.happened.total() < least:
             what = next(rounds)
             getattr(self, what)()
             self.happened[what] += 1
 
     def _rounds(self) -> Iterator[str]:
         """Every kind once, then every kind again in another order."""
-        kinds = ["killed", "terminated", "interrupted", "worker_killed", "disk_full", "bit_flipped", "file_cut"]
+        kinds = list(KINDS)
         while True:
             self.rng.shuffle(kinds)
             yield from kinds
@@ -232,11 +233,11 @@ def _wait_for(holds: Callable[[], bool], run: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
-def soak(folder: Path, seconds: float, seed: int = 0) -> dict[str, object]:
+def soak(folder: Path, seconds: float, seed: int = 0, least: int = len(KINDS)) -> dict[str, object]:
     """Runs all of it; what happened, how often, and whether the ends are equal."""
     write_videos(folder / "videos")
     soaked = Soak(folder, random.Random(seed))
-    soaked.go(seconds)
+    soaked.go(seconds, least)
     last = soaked.finish()
     report = {"seconds": seconds, "happened": dict(soaked.happened), "last": last, "equal": soaked.equal(last)}
     (folder / "soak.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runs.soak import soak
+from tests.runs.soak import KINDS, soak
 
 
 @pytest.mark.slow
 def test_a_disturbed_run_ends_with_the_same_bits(tmp_path):
-    report = soak(tmp_path / "soak", seconds=75)
+    report = soak(tmp_path / "soak", seconds=0)
+    assert report["happened"] == dict.fromkeys(KINDS, 1), report
     assert report["equal"], report
-    assert len(report["happened"]) >= 4, report
