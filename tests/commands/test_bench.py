@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from surgmotion_jax.commands.bench import LINE, main, read_subject, request_of
-from surgmotion_jax.parallel.mesh import process_rows
+from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh, process_rows
 from surgmotion_jax.pretrain.bench.steps import Compilation, OurStep, repeated, synthetic_clips
 from surgmotion_jax.runs.benchmark import OURS, PROFILED_STEPS, loaded, measure, placed, subject_of
 from tests.commands.conftest import SMALL
@@ -55,7 +55,7 @@ def test_real_clips_come_from_the_loader(videos):
     request = request_of(LINE.parse([*ARGUMENTS, f"--data={videos}"]))
     config = request.configs[OURS]
     with ExitStack() as stack:
-        clips = list(loaded(config, (0, 8), request, stack))
+        clips = list(loaded(config, MeshLayout(make_mesh(config.parallel)), request, stack))
     assert len(clips) == 2 + 1 + PROFILED_STEPS
     assert {batch.video_BxTxHxWx3.shape for batch in clips} == {(8, 4, 40, 40, 3)}
     assert clips[1].index_B.tolist() == list(range(8, 16))
