@@ -87,6 +87,7 @@ def test_a_workdir_in_use_is_refused(command, run, tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_stage_two_starts_from_stage_one(ten_steps, run, tmp_path):
     """Other clip length and crop: positions are computed, so the weights fit."""
     longer = ("--config.data.frames=8", "--config.augment.crop=48", "--config.data.canvas=(48,48)")
@@ -97,6 +98,7 @@ def test_stage_two_starts_from_stage_one(ten_steps, run, tmp_path):
         run(tmp_path / "x", f"--config.init.checkpoint={ten_steps}", "--config.model.depth=2")
 
 
+@pytest.mark.slow
 def test_collapse_trips_the_gauges(run, tmp_path):
     """Targets that may follow the gradient and nothing that keeps features apart: all features become one."""
     code = run(

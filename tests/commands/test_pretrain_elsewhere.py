@@ -59,9 +59,10 @@ def test_a_second_start_compiles_nothing(command, tmp_path):
     ("number", "code"),
     [
         pytest.param(signal.SIGINT, 130, id="ctrl-c"),
-        pytest.param(signal.SIGTERM, 0, id="sigterm", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 0, id="sigterm"),
     ],
 )
+@pytest.mark.slow
 def test_interruption_saves_and_repeating_resumes(command, tmp_path, number, code):
     arguments = command(tmp_path, "--config.steps=100000")
     process = start(arguments)

@@ -39,6 +39,7 @@ def test_features_of_a_video(run, videos, capsys):  # noqa: F811
     assert "192 numbers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_new_term_in_an_ablation(run, videos, cache, tmp_path, capsys):  # noqa: F811
     small = [flag for flag in SMALL if not flag.startswith(("--config=", "--config.steps"))]
     flags = [*small, "--config.steps=2", f"--config.run.compilation_cache={cache}"]

@@ -82,6 +82,7 @@ def config():
     return small_config(**{"model.backbone": "vit_registers", "optim.warmup_steps": 0, **plain})
 
 
+@pytest.mark.slow
 def test_registers_train_on_two_devices_and_are_restored(config, tmp_path):
     state, losses = trained(config, 2)
     assert np.isfinite(losses).all()

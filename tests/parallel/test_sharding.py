@@ -43,7 +43,11 @@ def single(config):
     return five_losses(config, layout_of(1, 1, 1))
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), pytest.param((1, 8, 1), marks=pytest.mark.slow), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param((8, 1, 1), marks=pytest.mark.slow), pytest.param((1, 8, 1), marks=pytest.mark.slow), (2, 2, 2)],
+    ids=str,
+)
 def test_five_steps_equal_one_device(config, single, shape):
     losses, state = five_losses(config, layout_of(*shape))
     assert len({round(x, 4) for x in losses}) == 5, "the losses must move"
