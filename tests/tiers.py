@@ -259,6 +259,7 @@ LONG = (
     "parallel/test_processes.py::test_a_process_that_has_finished_is_not_lost",
     "parallel/test_processes.py::test_a_silent_process_is_lost_and_named",
     "parallel/test_processes.py::test_waiting_for_processes_that_never_come_ends_with_the_reason",
+    "parallel/test_sharding.py::test_five_steps_equal_one_device",
     "parallel/test_sharding.py::test_masks_and_saliency_contain_no_collective[motion]",
     "parallel/test_sharding.py::test_masks_and_saliency_contain_no_collective[multiblock]",
     "parallel/test_sharding.py::test_masks_and_saliency_contain_no_collective[tube]",
