@@ -1,7 +1,7 @@
 """Which tests the tiers leave out.
 
 The quick tier leaves out files whose tests train, compile much, render, or start processes. The default tier leaves
-out single tests that take long and whose law a shorter test holds as well; `.ci/run` and `--all` run them. Tests of
+out single tests that take long and whose law a shorter test holds as well; `--all` runs them. Tests of
 minutes are marked `slow` where they stand.
 """
 
