@@ -29,8 +29,8 @@ def decay() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
-def decay_used_rows() -> optax.GradientTransformationExtraArgs:
-    """Decoupled decay of the rows (of the last axis) whose update is not exactly zero."""
+def decay_used(axis: int | None = None) -> optax.GradientTransformationExtraArgs:
+    """Decoupled decay of the parameters whose update is not zero throughout, or of their rows along `axis`."""
 
     def update(
         updates: optax.Updates,
@@ -41,27 +41,8 @@ def decay_used_rows() -> optax.GradientTransformationExtraArgs:
         **others: jax.Array,
     ) -> tuple[optax.Updates, optax.EmptyState]:
         def decayed(change: jax.Array, param: jax.Array) -> jax.Array:
-            used = jnp.any(change != 0, axis=-1, keepdims=True)
+            used = jnp.any(change != 0, axis=axis, keepdims=True)
             return change - weight_decay * param * used
-
-        return jax.tree.map(decayed, updates, params), state
-
-    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
-
-
-def decay_used() -> optax.GradientTransformationExtraArgs:
-    """Decoupled decay of the parameters whose update is not zero throughout."""
-
-    def update(
-        updates: optax.Updates,
-        state: optax.EmptyState,
-        params: optax.Params | None = None,
-        *,
-        weight_decay: jax.Array,
-        **others: jax.Array,
-    ) -> tuple[optax.Updates, optax.EmptyState]:
-        def decayed(change: jax.Array, param: jax.Array) -> jax.Array:
-            return change - weight_decay * param * jnp.any(change != 0)
 
         return jax.tree.map(decayed, updates, params), state
 

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from surgmotion_jax.optim.kinds import OPTIMIZERS
-from surgmotion_jax.optim.rates import decay, decay_used, decay_used_rows, rate
+from surgmotion_jax.optim.rates import decay, decay_used, rate
 from surgmotion_jax.optim.rounding import in_bfloat16
 from surgmotion_jax.pretrain.config import OptimConfig
 
@@ -27,7 +27,7 @@ def make_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraArgs
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         in_bfloat16(inner) if config.moments_dtype == "bfloat16" else inner,
         optax.masked(decay(), of_kind("whole")),
-        optax.masked(decay_used_rows(), of_kind("rows")),
+        optax.masked(decay_used(axis=-1), of_kind("rows")),
         optax.masked(decay_used(), of_kind("used")),
         rate(),
     )
