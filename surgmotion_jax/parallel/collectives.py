@@ -15,8 +15,8 @@ from surgmotion_jax.parallel.hlo import (
     Instruction,
     Module,
     arguments_bytes,
+    loop_trips,
     parse_module,
-    trip_count,
     walk,
 )
 
@@ -97,11 +97,7 @@ def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
 
 
 def _loop(module: Module, loop: Instruction, known: dict[str, int]) -> Loop:
-    body = loop.called("body") or ""
-    if loop.name not in known:
-        home = next(c for c in module.computations.values() if c.instructions.get(loop.name) is loop)
-        known[loop.name] = trip_count(module, home, loop)
-    return Loop(body, loop.op_name, known[loop.name])
+    return Loop(loop.called("body") or "", loop.op_name, loop_trips(module, loop, known))
 
 
 def _collective(

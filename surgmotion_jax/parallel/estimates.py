@@ -59,7 +59,7 @@ def operations(text: str, bytes_per_cycle: float) -> tuple[Operation, ...]:
         kernel = instruction.opcode == "custom-call" and KERNEL in instruction.attributes
         if fused or not (estimate or kernel):
             continue
-        count = math.prod(loop_trips(module, loop, trips) for loop in loops)
+        count = math.prod(loop_trips(module, loop, trips, otherwise=1) for loop in loops)
         op_name = instruction.op_name or (loops[-1].op_name if loops else "")
         cycles = float(estimate[1]) if estimate else 0.0
         product = _has_product(module, instruction)

@@ -30,9 +30,9 @@ CUDNN_VERSION = 92300  # assumed where libcudnn is not installed: 9.23.0
 
 def plugin() -> Path | None:
     """The shared library of JAX's CUDA plugin; None where it is not installed."""
+    if importlib.util.find_spec("jax_plugins") is None:
+        return None
     for name in PLUGINS:
-        if importlib.util.find_spec("jax_plugins") is None:
-            return None
         spec = importlib.util.find_spec(name)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             library = Path(folder, "xla_cuda_plugin.so")

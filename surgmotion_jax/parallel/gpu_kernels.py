@@ -29,7 +29,7 @@ def kernel_counts(text: str) -> Mapping[str, int]:
     counts: Counter[str] = Counter()
     for _, instruction, loops, fused in walk(module):
         if not fused and instruction.opcode not in NOTHING and not instruction.opcode.endswith("-done"):
-            counts[kind_of(instruction)] += math.prod(loop_trips(module, loop, trips) for loop in loops)
+            counts[kind_of(instruction)] += math.prod(loop_trips(module, loop, trips, otherwise=1) for loop in loops)
     return dict(counts.most_common())
 
 

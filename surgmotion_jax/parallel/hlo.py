@@ -164,14 +164,19 @@ def trip_count(module: Module, computation: Computation, loop: Instruction) -> i
     return max(0, -(-(bound - start + inclusive) // step))
 
 
-def loop_trips(module: Module, loop: Instruction, known: dict[str, int]) -> int:
-    """`trip_count` of a loop wherever it lies, looked up in `known` first; 1 for a loop that depends on data."""
+def loop_trips(module: Module, loop: Instruction, known: dict[str, int], otherwise: int | None = None) -> int:
+    """`trip_count` of a loop wherever it lies, looked up in `known` first.
+
+    A loop that depends on data counts `otherwise` times; if that is None, it raises HloError.
+    """
     if loop.name not in known:
         home = next(c for c in module.computations.values() if c.instructions.get(loop.name) is loop)
         try:
             known[loop.name] = trip_count(module, home, loop)
         except HloError:
-            known[loop.name] = 1
+            if otherwise is None:
+                raise
+            known[loop.name] = otherwise
     return known[loop.name]
 
 

@@ -83,10 +83,10 @@ def sweep(
 
 
 def _trial(found: Plan) -> Trial:
-    if found.mfu_source == COMPILERS:
-        return Trial(found, max(found.step_s, found.link_s))
     products = found.flops.hardware / (found.topology.peak_flops * found.topology.devices * found.mfu)
-    return Trial(found, max(products, found.link_s))
+    # The compiler's estimate counts what is computed again; an MFU that is given or assumed does not.
+    busy = found.step_s if found.mfu_source == COMPILERS else products
+    return Trial(found, max(busy, found.link_s))
 
 
 def _fitting(estimator: Estimator, configs: Iterator[PretrainConfig]) -> list[tuple[Estimate, PretrainConfig]]:

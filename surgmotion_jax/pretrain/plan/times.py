@@ -73,15 +73,15 @@ def step_time(text: str, core: Core, flops: float, kernel_cycles: KernelCycles) 
     found = operations(text, core.hbm_bytes_per_s / core.clock_hz)
     if not any(one.cycles for one in found):
         return None
-    unknown = {one.kernel for one in found if one.kernel and kernel_cycles(one) is None}
-    timed = [(one, _time(one, core, kernel_cycles)) for one in found]
+    kernels = {one: kernel_cycles(one) for one in found if one.kernel}
+    timed = [(one, _time(one, core, kernels.get(one))) for one in found]
     parts = {name: Time() for name in PARTS}
     for one, time in timed:
         parts[part_of(one.op_name)] += time
     return StepTime(
         sum((time for _, time in timed), Time()),
         sum(time.plain for one, time in timed if one.kernel),
-        tuple(sorted(unknown)),
+        tuple(sorted({one.kernel for one, cycles in kernels.items() if cycles is None})),
         parts,
         _dearest(timed),
         flops,
@@ -104,9 +104,10 @@ def part_of(op_name: str) -> str:
     return f"{model}, forward"
 
 
-def _time(one: Operation, core: Core, kernel_cycles: KernelCycles) -> Time:
+def _time(one: Operation, core: Core, kernel_cycles: float | None) -> Time:
+    """Of all its runs; `kernel_cycles` are those of a kernel, which the compiler does not estimate."""
     if one.kernel:
-        seconds = one.count * (kernel_cycles(one) or 0.0) / core.clock_hz
+        seconds = one.count * (kernel_cycles or 0.0) / core.clock_hz
         return Time(seconds, seconds)
     return Time(one.count * one.cycles / core.clock_hz, one.count * one.corrected / core.clock_hz)
 
