@@ -143,6 +143,11 @@ class Topology:
         return -(-self.chips // self.chip.host_chips)
 
     @property
+    def chips_of_a_host(self) -> int:
+        """Of every host, or of every one but the last."""
+        return min(self.chips, self.chip.host_chips)
+
+    @property
     def usable_bytes(self) -> float:
         """Memory of one device that a program may take."""
         return self.chip.usable_bytes
@@ -194,8 +199,10 @@ def _gpus(name: str, shape: str) -> Topology:
 
 
 def with_compiler(topology: Topology) -> Topology:
-    """The topology, to be compiled for also if it is one of GPUs that an installed CUDA plugin knows."""
-    known = topology.is_gpu and gpu_compiler.description(topology.chip.kinds) is not None
+    """The topology, to be compiled for also if it is one of whole hosts of GPUs that an installed CUDA plugin knows."""
+    if not topology.is_gpu or topology.chips % topology.chips_of_a_host:
+        return topology
+    known = gpu_compiler.description(topology.chip.kinds) is not None
     return replace(topology, compiled=True) if known else topology
 
 
@@ -216,7 +223,7 @@ def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
     if topology.is_gpu:
         text = gpu_compiler.description(topology.chip.kinds)
         assert text is not None, "compiled means described"
-        return gpu_compiler.devices(text, topology.hosts, min(topology.chips, topology.chip.host_chips))
+        return gpu_compiler.devices(text, topology.hosts, topology.chips_of_a_host)
 
     if importlib.util.find_spec("libtpu") is None:
         raise TopologyError(

@@ -70,6 +70,8 @@ def test_what_can_be_compiled_for_depends_on_the_plugin(monkeypatch, tmp_path):
     library.write_bytes(b"nothing is carried")
     monkeypatch.setattr(gpu_compiler, "plugin", lambda: library)
     assert with_compiler(describe("gpu:h100x8")).compiled
+    assert with_compiler(describe("gpu:h100x16")).compiled
+    assert not with_compiler(describe("gpu:h100x12")).compiled, "a host and a half cannot be described"
     assert not with_compiler(describe("gpu:a100x8")).compiled, "neither carried nor shipped"
     monkeypatch.setattr(gpu_compiler, "plugin", lambda: None)
     assert not with_compiler(describe("gpu:h100x8")).compiled
