@@ -46,6 +46,8 @@ DOORS = {
     "fsspec": ("storage.py",),
     "tensorboardX": ("records.py",),
     "tensorflow_datasets": ("data/tfds_source.py", "benchmarks/tfds_builder.py"),
+    "array_record": ("data/records/shard.py", "evaluate/features/files.py"),
+    "simplejpeg": ("data/records/jpeg.py",),
     "tifffile": ("benchmarks/depth_files.py", "simulate/layouts/scared.py"),
     "torch": (),
     "transformers": (),

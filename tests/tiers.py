@@ -144,6 +144,7 @@ LONG = (
     "commands/test_pretrain.py::test_nan_steps_stop_the_run_after_the_budget",
     "commands/test_pretrain_images.py",
     "commands/test_simulate.py::test_writes_a_set_that_passes_its_check",
+    "corpus/test_clips.py::test_worker_processes_give_the_same_batches",
     "data/test_decode.py::test_real_video_frame_by_frame",
     "data/test_decode.py::test_seek_equals_sequential_on_real_video[bigbuckbunny.mp4]",
     "data/test_loader.py::test_ctrl_c_leaves_the_workers_to_the_trainer",

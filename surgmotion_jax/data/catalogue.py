@@ -15,6 +15,7 @@ from surgmotion_jax.data.findings import Finding, findings
 from surgmotion_jax.data.generator import keyed_generator
 from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.patience import Patience
+from surgmotion_jax.data.records.source import check_rate, is_records
 from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.sources import VideoFile, expand, passed_over
 
@@ -63,6 +64,9 @@ def scan(config: DataConfig, seed: int) -> Catalogue:
         ValueError: a source with no usable video, a file in two datasets, or nothing left to hold out.
     """
     named = [file for name, source in config.sources.items() for file in expand(name, source)]
+    for source in config.sources.values():
+        if is_records(source.path) and config.frames > 1:
+            check_rate(source.path, config.fps)
     _check_datasets_disjoint(named)
     files, copies = _without_copies(named)
     patience = Patience(config.stalled_s)

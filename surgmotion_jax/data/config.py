@@ -13,12 +13,14 @@ HoldoutBy = Literal["time", "case"]
 class SourceConfig:
     """One dataset: where its videos are, and the specialty it counts towards in the sampling rule."""
 
-    path: str  # video file, folder (searched), frame folder, glob, CSV of videos, or tfds:FOLDER
+    path: str  # video file, folder (searched), frame folder, glob, CSV of videos, tfds:FOLDER or records:FOLDER
     specialty: str = "general"  # datasets of one specialty share that specialty's part of the draws
     folder_fps: float = 1.0  # frames per second at which frame folders were extracted
+    licence: str = ""  # what the data set may be used for, for the report of an ingestion
+    terms: str = ""  # where its terms stand, or with whom they were agreed
 
     def __post_init__(self) -> None:
-        _require(bool(self.path), "path", self.path, "a file, folder, glob, CSV or tfds:FOLDER")
+        _require(bool(self.path), "path", self.path, "a file, folder, glob, CSV, tfds:FOLDER or records:FOLDER")
         _require(bool(self.specialty), "specialty", self.specialty, "a non-empty name")
         _require_positive("folder_fps", self.folder_fps)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 def originals(paths: Sequence[str]) -> dict[str, str]:
     """For each file whose content is listed before under another name, that name.
 
-    Only files of equal size are read. Folders and `tfds:` locations are told by their name alone, and a file that
-    cannot be read is left to those who open it.
+    Only files of equal size are read. Folders, `tfds:` and `records:` locations are told by their name alone, and
+    a file that cannot be read is left to those who open it.
     """
     by_size: dict[int, list[str]] = defaultdict(list)
     for path in dict.fromkeys(paths):

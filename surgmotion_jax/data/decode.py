@@ -1,4 +1,4 @@
-"""Opens videos and reads the frames on display at given times: PyAV for container files, Pillow for folders and TFDS.
+"""Opens videos and reads the frames on display at given times: PyAV for files, Pillow for folders, TFDS and records.
 
 The law everything rests on: a frame read after a seek is the frame that decoding from the start would have
 shown. Headers are not believed: a frame counts when it has been decoded, an end when it has been reached.
@@ -6,13 +6,13 @@ Letters: N frames of a video, T frames asked for.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 
-from surgmotion_jax.data.container import reported
+from surgmotion_jax.data.container import Shown, reported
 from surgmotion_jax.data.cursor import Cursor
 from surgmotion_jax.data.images import probe_images, read_all_images, read_images
 from surgmotion_jax.data.look import Look
@@ -27,11 +27,12 @@ from surgmotion_jax.data.media import (
 )
 from surgmotion_jax.data.picture import Normaliser
 from surgmotion_jax.data.probe import probe_file
+from surgmotion_jax.data.records.source import is_records, probe_records, read_all_records, read_records
 from surgmotion_jax.data.tfds_source import is_tfds, probe_tfds, read_all_tfds, read_tfds
 
 
 def probe(path: str, limits: Limits = DEFAULT_LIMITS, folder_fps: float = 1.0) -> VideoInfo:
-    """Opens a video (a file, a folder of images, or a `tfds:` location of a case) and finds its size and length.
+    """Opens a video (a file, a folder of images, a `tfds:` or `records:` location of a case): its size and length.
 
     Of a file it decodes the first two frames and looks for the end; one that may be joined from others is read through.
 
@@ -41,6 +42,8 @@ def probe(path: str, limits: Limits = DEFAULT_LIMITS, folder_fps: float = 1.0) -
     """
     if is_tfds(path):
         return probe_tfds(path, limits)
+    if is_records(path):
+        return probe_records(path, limits)
     if os.path.isdir(path):
         return probe_images(path, limits, folder_fps)
     return probe_file(path, limits)
@@ -59,7 +62,7 @@ def read_frames(
     """The frame on display at each time: the last one stamped no later than it.
 
     Args:
-        path: video file, frame folder, or `tfds:` location.
+        path: video file, frame folder, `tfds:` or `records:` location.
         times_s: seconds from the first frame, ascending; past the end means the last frame.
         size: output (height, width), or its short side, or None for the stored size.
         info: what `probe` returned, to save opening the file twice.
@@ -78,12 +81,56 @@ def read_frames(
     info = info or probe(path, limits, folder_fps)
     if is_tfds(info.path):
         return read_tfds(info, times_s, size, limits)
+    if is_records(info.path):
+        return read_records(info, times_s, size)
     if info.images:
         return read_images(info, times_s, size, limits)
     shape = info.output_size(size)
     with reported(path):
         parts = [_read_take(part, times, shape, limits, seek) for part, times in _by_take(info, times_s)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def frames_in_turn(
+    info: VideoInfo, times_s: Iterable[float], size: Size = None, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[np.ndarray]:
+    """What `read_frames` returns, frame by frame: for recordings that are too long to hold.
+
+    Times are ascending, and lie within one take. Raises UnreadableVideo, also after some frames.
+    """
+    if info.look is None:
+        for time_s in times_s:
+            yield read_frames(info.path, [time_s], size, info=info, limits=limits)[0]
+        return
+    times, whole = iter(times_s), info.look.interlaced
+    with reported(info.path):
+        while (left := next(times, None)) is not None:
+            times = chain([left], times)
+            # Goes round once more where frames turn out to be interlaced on the way.
+            times, whole = (yield from _until_interlaced(info, times, info.output_size(size), limits, whole)), True
+
+
+def _until_interlaced(
+    info: VideoInfo, times_s: Iterator[float], shape: tuple[int, int], limits: Limits, whole: bool
+) -> Generator[np.ndarray, None, Iterator[float]]:
+    """Frames up to the first that is interlaced and was not made `whole`; returns the times that are left."""
+    held: tuple[int, np.ndarray] | None = None
+    with closing(Cursor(info, limits, seek=True, whole=whole)) as cursor:
+        to_rgb = Normaliser(info.path, _look(info), *shape)
+        for time_s in times_s:
+            shown = cursor.at(info.tick(time_s))
+            if shown.frame.interlaced_frame and not whole:
+                return chain([time_s], times_s)
+            if held is None or held[0] != shown.tick:
+                _check_sound(info, shown, time_s)
+                held = shown.tick, to_rgb(shown.frame)
+            yield held[1]
+    return iter(())
+
+
+def _check_sound(info: VideoInfo, shown: Shown, time_s: float) -> None:
+    if not shown.sound:
+        raise UnreadableVideo(info.path, f"the frame at {time_s:.3f} s is damaged, or follows a damaged one")
 
 
 def read_all(
@@ -97,6 +144,8 @@ def read_all(
     """Every frame of a video. Raises UnreadableVideo, also where it holds more than `max_frames`."""
     if is_tfds(info.path):
         return read_all_tfds(info, size, limits)
+    if is_records(info.path):
+        return read_all_records(info, size)
     if info.images:
         return read_all_images(info, size, limits)
     info = info.within(info.start_s, info.duration_s)
@@ -146,10 +195,7 @@ def _frames_at(
         for time_s in times_s:
             shown = cursor.at(info.tick(time_s))
             if shown.tick not in frames:
-                if not shown.sound:
-                    raise UnreadableVideo(
-                        info.path, f"the frame at {time_s:.3f} s is damaged, or follows a damaged one"
-                    )
+                _check_sound(info, shown, time_s)
                 if shown.frame.interlaced_frame and not whole:
                     return None
                 frames[shown.tick] = to_rgb(shown.frame)

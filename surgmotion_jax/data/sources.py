@@ -1,4 +1,4 @@
-"""Turns a source (file, folder, glob, CSV or `tfds:` location) into the list of videos it names. Opens no video.
+"""Turns a source (file, folder, glob, CSV, `tfds:` or `records:` location) into the videos it names. Opens none.
 
 A CSV has a header line and the columns `path` and, as wanted, `case`, `specialty`, `start`, `end` (seconds).
 Relative paths start at the CSV's folder. One video may have several rows, as segments that do not overlap.
@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, image_names, natural_key
+from surgmotion_jax.data.records.source import is_records, stretches
 from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.tfds_source import is_tfds, locations
 
@@ -55,6 +56,8 @@ def expand(dataset: str, source: SourceConfig) -> list[VideoFile]:
     """
     if is_tfds(source.path):
         return _from_tfds(dataset, source)
+    if is_records(source.path):
+        return _from_records(dataset, source)
     path = os.path.expanduser(source.path)
     if path.lower().endswith(".csv") and os.path.isfile(path):
         return _from_csv(dataset, source, path)
@@ -77,6 +80,19 @@ def _from_tfds(dataset: str, source: SourceConfig) -> list[VideoFile]:
     if not found:
         raise ValueError(f"source {dataset!r}: no readable video at {source.path}: it names no case")
     return [VideoFile(dataset, str(location), location.case, source.specialty) for location in found]
+
+
+def _from_records(dataset: str, source: SourceConfig) -> list[VideoFile]:
+    """What a store of records kept of its cases, stretch by stretch. The store knows their specialty."""
+    try:
+        found = stretches(source.path)
+    except ValueError as error:
+        raise ValueError(f"source {dataset!r}: {error}") from error
+    if not found:
+        raise ValueError(f"source {dataset!r}: no readable video at {source.path}: it names no case")
+    return [
+        VideoFile(dataset, one.path, one.case, one.specialty, start_s=one.start_s, end_s=one.end_s) for one in found
+    ]
 
 
 def _find(path: str) -> tuple[list[str], str]:
@@ -120,7 +136,7 @@ def _folders(path: str) -> Iterator[tuple[str, list[str]]]:
 def passed_over(dataset: str, source: SourceConfig) -> list[Fault]:
     """Files of a folder searched for videos that are none, counted by suffix; images beside videos are among them."""
     path = os.path.expanduser(source.path)
-    if is_tfds(path) or not os.path.isdir(path):
+    if is_tfds(path) or is_records(path) or not os.path.isdir(path):
         return []
     by_suffix: dict[str, list[str]] = defaultdict(list)
     for folder, names in _folders(path):
