@@ -1,4 +1,4 @@
-"""The frozen evaluation of each benchmark: one table of what differs from the defaults.
+"""The evaluation of each benchmark: one table of what differs from the defaults.
 
   surgmotion evaluate --config=evaluate/cholec80 --checkpoint=PATH --root=DIR --workdir=W
   surgmotion evaluate --config=evaluate/cholec80:small --checkpoint=random:vit_nano --root=DIR --workdir=W
@@ -65,7 +65,7 @@ def make_small(c: ConfigDict) -> None:
     c.probe.depth, c.probe.heads = 1, 3
     c.probe.width = 8 if dense else 16
     c.probe.stride = 2  # the last doubling costs more than all before it
-    c.probe.remat = "none"
+    c.probe.remat = c.finetune.remat = "none"
     c.sweep.learning_rates, c.sweep.weight_decays = (3e-3, 1e-3), (0.01, 0.4)
     c.sweep.batch, c.sweep.epochs = 16, 20
     # Said rather than measured, so that a run can be repeated to the last digit. Over heads, convolutions become

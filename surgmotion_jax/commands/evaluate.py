@@ -1,6 +1,7 @@
-"""Scores a frozen encoder on a benchmark.
+"""Scores an encoder on a benchmark.
 
-Trains heads on its features, chooses one on validation cases, reports test cases once. Repeating the command goes on
+Trains heads on its features, or with --finetune encoder and head together, chooses one on validation cases, reports
+test cases once. Repeating the command goes on
 where it was interrupted. Writes results.json, predictions.csv, report.html.
 """
 
@@ -38,6 +39,11 @@ class Request:
     workdir: str = flag("W", "features, heads and results go here")
     probe: str = flag("W", "score the chosen head of that evaluation instead of training heads", default="")
     head: str | None = shorthand("NAME", "attentive, linear, knn, dense, temporal", "probe.head")
+    finetune: str | None = shorthand(
+        "PART",
+        "train the encoder with the head: full, or last:N blocks (default: none, it stays frozen)",
+        "finetune.blocks",
+    )
     fraction: str | None = shorthand("F", "train on this share of the training cases", "data.fraction")
     protocol: str | None = shorthand(
         "P", "of the benchmark's splits or folds, or all folds of a kind: louo, loso, folds, crossval", "data.protocol"

@@ -53,6 +53,12 @@ def read_cohort(data: DataConfig, root: str) -> Cohort:
             )
     contents = dataclasses.replace(contents, cases=cases)
     train = drawn(cases["train"], data.fraction, data.seed)
+    if not sum(len(case.times_N) for case in train):
+        left = ", ".join(case.id for case in train[:4])
+        raise ValueError(
+            f"data.fraction is {data.fraction:g}, which leaves {left} to learn from, without a scored moment; give a "
+            "larger share or another data.seed"
+        )
     return Cohort(benchmark, contents, train, cases["val"], cases["test"])
 
 

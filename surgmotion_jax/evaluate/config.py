@@ -1,4 +1,4 @@
-"""What a frozen evaluation is made of. Every field has a default; what a benchmark needs otherwise is in its config.
+"""What an evaluation is made of. Every field has a default; what a benchmark needs otherwise is in its config.
 
 Whatever is here decides the numbers. Where the encoder, the data and the results lie is said on the command line.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from surgmotion_jax.checks import at_least, one_of
+from surgmotion_jax.checks import at_least, between, one_of
 from surgmotion_jax.models.config import ATTENTIONS, DTYPES, REMAT_POLICIES
 
 RECIPES = ("ours", "released")
 RESIZES = ("letterbox", "squash", "center_crop")
 HEADS = ("attentive", "linear", "knn", "dense", "temporal")
 POOLED_HEADS = ("linear", "knn", "temporal")
+FROZEN = "none"  # of finetune.blocks
+TUNED_HEADS = ("attentive", "linear", "dense")
 WEIGHTINGS = ("none", "balanced", "inverse", "inverse_sqrt", "effective_number")
 STRATEGIES = ("auto", "vmap", "loop")
 CACHES = ("pooled", "tokens", "none")
@@ -135,6 +138,36 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneConfig:
+    """Training the encoder together with its head, one copy of it for each pair of learning rate and weight decay."""
+
+    blocks: str = FROZEN  # none (the encoder stays frozen), full (all of it is trained), last:N (its last N blocks)
+    layer_decay: float = 0.75  # rate of a block, as a share of that of the block after it; the head has the full rate
+    warmup: float = 0.1  # share of the steps over which rates rise; they fall by a cosine to 0 after it
+    clip: float = 1.0  # largest global gradient norm; 0: no clipping
+    moments_dtype: str = "float32"  # of the optimiser's moments as stored; bfloat16 (rounded at random) halves them
+    remat: str = "full"  # kept of an encoder's block for the backward pass: none (all), full (its input), dots, ...
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"none|full|last:[1-9]\d*", self.blocks):
+            raise ValueError(
+                f"finetune.blocks is {self.blocks!r}; it must be none (the encoder stays frozen), full (all of it is "
+                "trained) or last:N (its last N blocks, N from 1)"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"finetune.layer_decay is {self.layer_decay}; it is a share of a rate, in (0, 1]")
+        between("finetune.warmup", self.warmup, 0, 1)
+        at_least("finetune.clip", self.clip, 0)
+        one_of("finetune.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
+        one_of("finetune.remat", self.remat, REMAT_POLICIES)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything of the encoder is trained."""
+        return self.blocks != FROZEN
+
+
+@dataclass(frozen=True)
 class CacheConfig:
     """Which features are kept on disk, and how much of the machine computing them takes."""
 
@@ -177,12 +210,28 @@ class EvaluateConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def __post_init__(self) -> None:
+        if self.finetune.trains:
+            self._check_finetune()
         if self.cache.kind == "pooled" and self.probe.head not in POOLED_HEADS:
             raise ValueError(
                 f"cache.kind is pooled, but a head of kind {self.probe.head} reads all tokens; choose cache.kind "
                 f"tokens or none, or probe.head of {', '.join(POOLED_HEADS)}"
+            )
+
+    def _check_finetune(self) -> None:
+        asked = f"finetune.blocks is {self.finetune.blocks}, but"
+        if self.probe.head not in TUNED_HEADS:
+            raise ValueError(
+                f"{asked} probe.head is {self.probe.head}, which is not trained window by window; choose "
+                f"{', '.join(TUNED_HEADS)}, or finetune.blocks=none"
+            )
+        if self.cache.kind == "pooled":
+            raise ValueError(
+                f"{asked} cache.kind is pooled, and an encoder in training reads pixels; choose cache.kind tokens, "
+                "which keeps the windows on disk, or none"
             )
 
     @property
@@ -192,6 +241,8 @@ class EvaluateConfig:
         del fields["cache"]["ahead"], fields["sweep"]["save_every"], fields["sweep"]["memory_gb"]
         if self.probe.head == "knn":
             fields["sweep"].clear()  # nothing is trained
+        if not self.finetune.trains:
+            del fields["finetune"]  # results of frozen encoders have no such section
         return fields
 
 
@@ -213,3 +264,9 @@ class ConfigFields(TypedDict):
     sweep: dict[str, object]
     cache: dict[str, object]
     report: ReportFields
+    finetune: NotRequired[dict[str, object]]  # where the encoder was trained
+
+
+def trained_part(fields: ConfigFields) -> str:
+    """What of the encoder an evaluation trained: `finetune.blocks`, none where it was frozen."""
+    return str(fields.get("finetune", {}).get("blocks", FROZEN))

@@ -19,7 +19,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.evaluate.cohort import Cohort, unlabelled
-from surgmotion_jax.evaluate.config import ConfigFields
+from surgmotion_jax.evaluate.config import ConfigFields, trained_part
 from surgmotion_jax.evaluate.features.cache import file_name
 from surgmotion_jax.evaluate.features.index import differing
 from surgmotion_jax.evaluate.results import CONFIG_FILE, SavedHead
@@ -108,6 +108,7 @@ def _of_head(fields: ClaimFields) -> dict[str, object]:
         "architecture": fields["architecture"],
         "data": {name: config["data"][name] for name in SEEN_BY_HEAD},
         "probe": {name: value for name, value in config["probe"].items() if name not in NOT_OF_HEAD},
+        "finetune": {"blocks": trained_part(config)},
         "cases": {name: part for name, part in (fields["data"] or {}).items() if name != "test"},
     }
 

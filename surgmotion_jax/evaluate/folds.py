@@ -19,6 +19,7 @@ from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.external import ExternalFeatures
 from surgmotion_jax.evaluate.features.of_cohort import Say
+from surgmotion_jax.evaluate.finetune.scope import check_encoder
 from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, check_head
 from surgmotion_jax.evaluate.results import (
     CONFIG_FILE,
@@ -66,6 +67,7 @@ def evaluate_protocol(
     if members is None:
         return evaluate(config, source, root, workdir, probe=probe, say=say)
     check_head(benchmark.family, config.probe.head)
+    check_encoder(config.finetune, source.encoder.config.encoder.depth if source.encoder else None)
     of_fold = {member: dataclasses.replace(config.data, protocol=member) for member in members}
     # A fold that cannot be must not leave a workdir begun.
     cohorts = [read_cohort(data, root) for data in of_fold.values()]

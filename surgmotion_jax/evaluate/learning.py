@@ -1,5 +1,5 @@
-"""What candidates there are: heads trained on the training cases, nearest neighbours among them, or a head that
-another evaluation chose."""
+"""What candidates there are: heads trained on the training cases, alone or with the encoder, nearest neighbours among
+them, or a head that another evaluation chose."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from surgmotion_jax.evaluate.choice import read_choice
 from surgmotion_jax.evaluate.evaluation import Evaluation
 from surgmotion_jax.evaluate.features.cache import Features
 from surgmotion_jax.evaluate.features.windows_of_cases import Position, in_order
+from surgmotion_jax.evaluate.finetune.network import Network, make_network
+from surgmotion_jax.evaluate.finetune.predictor import TunedPredictor
+from surgmotion_jax.evaluate.finetune.step import Tuning
+from surgmotion_jax.evaluate.finetune.training import plan_candidates, train_candidates
 from surgmotion_jax.evaluate.heads.fit import (
     Batches,
     TrainingSet,
@@ -22,7 +26,7 @@ from surgmotion_jax.evaluate.heads.fit import (
     without_lost,
 )
 from surgmotion_jax.evaluate.heads.networks import Head
-from surgmotion_jax.evaluate.heads.of_tasks import head_for
+from surgmotion_jax.evaluate.heads.of_tasks import PIXELS, head_for, wanted_features
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor, NeighbourPredictor, Predictor, spread
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.evaluate.results import SavedHead
@@ -57,6 +61,14 @@ class Lesson:
         """The head for features of `shape`."""
         return head_for(work.config, self.objective, shape, self.scale)
 
+    def network(self, work: Evaluation) -> Network:
+        """The encoder with the head on it, where both are trained."""
+        config, encoder = work.config, work.features.source.encoder
+        assert encoder is not None, "looked for when the evaluation began"
+        wanted = wanted_features(config, encoder.config.depth)
+        head = self.head(work, wanted.shape(encoder, config.data))
+        return make_network(encoder, head, wanted, config.finetune, config.data)
+
 
 def lesson_of(work: Evaluation) -> Lesson:
     """A temporal head reads whole videos, at the pace at which it is tested."""
@@ -74,6 +86,8 @@ def learn(work: Evaluation) -> Learnt:
     lesson = lesson_of(work)
     for note in lesson.objective.notes:
         work.say(f"note: {note}")
+    if work.config.finetune.trains:
+        return _networks(work, lesson)
     return _neighbours(work, lesson) if work.config.probe.head == "knn" else _heads(work, lesson)
 
 
@@ -97,12 +111,39 @@ def _heads(work: Evaluation, lesson: Lesson) -> Learnt:
         zeros, place = batches(Zeros(shape)), work.workdir
         planned = plan_heads(head, objective, zeros, config.sweep, work.features.layout, place, work.say)
         params = train_heads(planned, batches(work.features.of(cases)), config.sweep, place, work.say)
-    names = [f"lr={lr:g} wd={wd:g}" for lr, wd in config.sweep.grid.points]
+    params, names, lost, notes = _sound(work, params)
+    predictor = HeadPredictor(head, objective, params, names)
+    return Learnt(predictor, (*objective.notes, *notes), len(lesson.positions), lost)
+
+
+def _networks(work: Evaluation, lesson: Lesson) -> Learnt:
+    """As `_heads`, with a copy of the encoder in each candidate."""
+    config, cases, objective = work.config, work.cohort.train, lesson.objective
+    network = lesson.network(work)
+
+    def batches(features: Features) -> Batches:
+        data = TrainingSet(lesson.positions, features, lesson.truths)
+        return Batches(data, PIXELS, config.sweep.batch, config.sweep.seed)
+
+    params = read_heads(work.workdir)
+    if params is None:
+        zeros = batches(Zeros(work.features.shape(cases), "uint8"))
+        tuning = Tuning(network, objective, config.sweep.epochs * zeros.of_epoch)
+        planned = plan_candidates(tuning, zeros, config.sweep, work.workdir, work.say)
+        params = train_candidates(planned, batches(work.features.of(cases)), config.sweep, work.say)
+    params, names, lost, notes = _sound(work, params)
+    predictor = TunedPredictor(network, objective, params, names)
+    tuned = f"the encoder was fine-tuned ({config.finetune.blocks}), not frozen"
+    return Learnt(predictor, (*objective.notes, tuned, *notes), len(lesson.positions), lost)
+
+
+def _sound(work: Evaluation, params: Params) -> tuple[Params, list[str], tuple[int, ...], tuple[str, ...]]:
+    """(parameters, names of candidates, numbers of those that diverged, a note that names them)."""
+    names = [f"lr={lr:g} wd={wd:g}" for lr, wd in work.config.sweep.grid.points]
     params, lost, notes = without_lost(params, names)
     for note in notes:
         work.say(f"note: {note}")
-    predictor = HeadPredictor(head, objective, params, names)
-    return Learnt(predictor, (*objective.notes, *notes), len(lesson.positions), lost)
+    return params, names, lost, notes
 
 
 def load(work: Evaluation, probe: str, saved: SavedHead) -> Learnt:
@@ -111,12 +152,21 @@ def load(work: Evaluation, probe: str, saved: SavedHead) -> Learnt:
     assert choice is not None, "looked for when the workdir was claimed"
     assert params is not None, "looked for when the workdir was claimed"
     lesson = lesson_of(work)
-    head = lesson.head(work, work.features.shape(work.cohort.val))
-    _check_shapes(probe, jax.eval_shape(head.init, jax.random.key(0)), params)
     chosen = jax.tree.map(lambda leaf: leaf[choice.number : choice.number + 1], params)
     note = f"the head {saved['head']} was trained and chosen by another evaluation, whose settings are under probe"
-    predictor = HeadPredictor(head, lesson.objective, chosen, [choice.name])
+    predictor = _loaded(work, lesson, probe, chosen, choice.name)
     return Learnt(predictor, (*lesson.objective.notes, note), len(lesson.positions), probe=[saved])
+
+
+def _loaded(work: Evaluation, lesson: Lesson, probe: str, chosen: Params, name: str) -> Predictor:
+    """The chosen head, or the encoder that was trained with it. Raises ValueError where it does not fit."""
+    if work.config.finetune.trains:
+        network = lesson.network(work)
+        _check_shapes(probe, network.abstract, chosen)
+        return TunedPredictor(network, lesson.objective, chosen, [name])
+    head = lesson.head(work, work.features.shape(work.cohort.val))
+    _check_shapes(probe, jax.eval_shape(head.init, jax.random.key(0)), chosen)
+    return HeadPredictor(head, lesson.objective, chosen, [name])
 
 
 def _check_shapes(probe: str, wanted: Params, found: Params) -> None:

@@ -13,6 +13,7 @@ from surgmotion_jax.evaluate.cohort import read_cohort, read_test_cases
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.evaluation import Evaluation
 from surgmotion_jax.evaluate.features.of_cohort import CohortFeatures, Say
+from surgmotion_jax.evaluate.finetune.scope import check_encoder
 from surgmotion_jax.evaluate.fingerprint import fingerprint
 from surgmotion_jax.evaluate.heads.fit import HEADS_FILE
 from surgmotion_jax.evaluate.heads.of_tasks import check_head
@@ -34,7 +35,7 @@ def evaluate(
     features: storage.PathLike = "",
     say: Say = lambda text: None,
 ) -> Results:
-    """Evaluates frozen features on a benchmark and writes everything to `workdir`; returns the value of results.json.
+    """Evaluates an encoder, or features of another one; writes everything to `workdir` and returns results.json.
 
     Args:
       config: what decides the numbers.
@@ -49,6 +50,7 @@ def evaluate(
     """
     cohort, path = read_cohort(config.data, root), storage.as_path(workdir)
     check_head(cohort.benchmark.family, config.probe.head)
+    check_encoder(config.finetune, source.encoder.config.encoder.depth if source.encoder else None)
     source = source.using(cohort.cases)
     of_cohort = CohortFeatures(config, source, cohort, features or path / FEATURES_FOLDER, say)
     seen, finished = fingerprint(cohort), (path / RESULTS_FILE).exists()

@@ -6,6 +6,8 @@ optimiser that is built from these blocks starts with one of rate 1 and without 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -47,6 +49,15 @@ def decay_used(axis: int | None = None) -> optax.GradientTransformationExtraArgs
         return jax.tree.map(decayed, updates, params), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def shares(of: Callable[[optax.Params], optax.Params]) -> optax.GradientTransformation:
+    """Updates times a share of their own: `of` gives a factor for each parameter, such as a lower rate by layer."""
+
+    def update(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
+        return jax.tree.map(jnp.multiply, updates, of(params))
+
+    return optax.stateless(update)
 
 
 def rate() -> optax.GradientTransformationExtraArgs:

@@ -36,7 +36,7 @@ def evaluate(
     overrides: Mapping[str, object] | None = None,
     say: Say = lambda text: None,
 ) -> Results:
-    """Scores a frozen encoder on a benchmark, or goes on where that was interrupted, and returns the results.
+    """Scores an encoder on a benchmark, or goes on where that was interrupted, and returns the results.
 
     Args:
       config: an `EvaluateConfig`, a ConfigDict, a config file, or the name of a shipped one: `evaluate/cholec80`.
@@ -96,9 +96,10 @@ def describe(config: EvaluateConfig, source: Source) -> str:
     """What is about to run."""
     data, who = config.data, source.identity
     name = f"encoder {who['name']} ({who['dtype']}, digest {who['digest'][:12]})" if source.encoder else str(who)
+    tuned = f"fine-tuned: {config.finetune.blocks}; " if config.finetune.trains else ""
     return (
         f"{data.benchmark} ({data.protocol or 'first protocol'}), recipe {data.recipe}: {data.frames} frames at "
-        f"{data.fps or 'spread'} fps, {data.size} px; head {config.probe.head}; {name}"
+        f"{data.fps or 'spread'} fps, {data.size} px; head {config.probe.head}; {tuned}{name}"
     )
 
 

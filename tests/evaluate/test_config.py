@@ -16,6 +16,7 @@ from surgmotion_jax.evaluate.config import (
     CacheConfig,
     DataConfig,
     EvaluateConfig,
+    FinetuneConfig,
     ProbeSettings,
     ReportConfig,
     SweepConfig,
@@ -54,6 +55,12 @@ from tests.evaluate.head_speed import quick
         ),
         (ProbeSettings, "remat", "some", "probe.remat is 'some'"),
         (ProbeSettings, "dtype", "float16", "probe.dtype is 'float16'"),
+        (FinetuneConfig, "blocks", "last:0", "finetune.blocks is 'last:0'; it must be none .* or last:N"),
+        (FinetuneConfig, "layer_decay", 0.0, "finetune.layer_decay is 0.0"),
+        (FinetuneConfig, "warmup", 1.5, "finetune.warmup is 1.5"),
+        (FinetuneConfig, "clip", -1.0, "finetune.clip is -1.0"),
+        (FinetuneConfig, "moments_dtype", "float16", "finetune.moments_dtype is 'float16'"),
+        (FinetuneConfig, "remat", "some", "finetune.remat is 'some'"),
         (SweepConfig, "learning_rates", (), "learning_rates is"),
         (SweepConfig, "weight_decays", (-1.0,), "weight_decays is"),
         (SweepConfig, "class_weights", "some", "sweep.class_weights is 'some'"),
@@ -75,6 +82,11 @@ def test_a_field_that_cannot_be_is_named(cls, field, value, match):
 def test_a_pooled_cache_serves_only_heads_on_pooled_features():
     with pytest.raises(ValueError, match="cache.kind is pooled, but a head of kind attentive reads all tokens"):
         EvaluateConfig(cache=CacheConfig(kind="pooled"))
+    for head in ("knn", "temporal"):
+        with pytest.raises(ValueError, match=f"finetune.blocks is full, but probe.head is {head}, which is not"):
+            EvaluateConfig(probe=ProbeSettings(head), finetune=FinetuneConfig("full"))
+    with pytest.raises(ValueError, match="but cache.kind is pooled, and an encoder in training reads pixels"):
+        EvaluateConfig(probe=ProbeSettings("linear"), cache=CacheConfig("pooled"), finetune=FinetuneConfig("full"))
     assert changed(SMALL, cache={"kind": "pooled"}).probe.head == "linear"
 
 

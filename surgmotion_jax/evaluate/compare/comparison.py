@@ -7,6 +7,7 @@ not of other seeds: how seeds scatter is their standard deviation, shown beside 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from typing import TypedDict
 import numpy as np
 
 from surgmotion_jax.differences import differences
-from surgmotion_jax.evaluate.compare.seeds import OWN_OF_A_SEED, Column, Key, Run, check_comparable
+from surgmotion_jax.evaluate.compare.seeds import OWN_OF_A_SEED, Column, Key, Run, check_comparable, check_one_use
 from surgmotion_jax.evaluate.config import ReportFields
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference, interval, paired_difference
 from surgmotion_jax.evaluate.tasks.families import task_of_results
@@ -25,7 +26,13 @@ from surgmotion_jax.evaluate.tasks.task import CountsUndefined
 
 SIGNIFICANT = 0.05
 NOTED = 6  # differing fields spelled out in a note
-NOTED_ELSEWHERE = (*OWN_OF_A_SEED, "config.data.recipe", "config.probe.head")
+NOTED_ELSEWHERE = (
+    *OWN_OF_A_SEED,
+    "config.data.recipe",
+    "config.probe.head",
+    "config.finetune",  # the whole section, which only evaluations have whose encoder was trained
+    "config.finetune.blocks",
+)
 METHODS = {"bca": "BCa", "percentile": "percentile"}
 
 
@@ -95,11 +102,14 @@ class Summary:
 def compare(columns: Sequence[Column], metrics: Sequence[str] = ()) -> list[Comparison]:
     """A comparison for each benchmark and protocol, in the order given.
 
-    Raises ValueError for an unknown metric, and for columns whose shared cases have other moments or labels.
+    Raises ValueError for an unknown metric, for columns whose shared cases have other moments or labels, and where the
+    columns at one place have frozen encoders on some benchmarks and fine-tuned ones on others.
     """
     by_task: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
         by_task.setdefault(column.task, []).append(column)
+    for place in itertools.zip_longest(*by_task.values()):
+        check_one_use([column for column in place if column is not None])
     known = {metric for column in columns for run in column.runs for metric, _ in run.stored}
     for name in metrics:
         if name not in known:
@@ -286,6 +296,8 @@ def _notes(columns: Sequence[Column], shared: Sequence[str]) -> list[str]:
         head, own = (fields["config"]["probe"]["head"] for fields in (its, mine))
         if own != head:
             notes.append(f"{column.name} has head {own}, {first.name} {head}")
+        if column.use != first.use:
+            notes.append(f"{column.name} has a {column.use} encoder, {first.name} a {first.use} one")
         notes += _config_notes(first, column)
         notes += _seed_notes(column)
     if any(len(column.runs) > 1 for column in columns):

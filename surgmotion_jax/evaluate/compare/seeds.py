@@ -13,6 +13,7 @@ import numpy as np
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.differences import differences
+from surgmotion_jax.evaluate.config import FROZEN, trained_part
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.results import CONFIG_FILE, ResultRow, Results, read_predictions, read_results
 from surgmotion_jax.evaluate.tasks.task import Table, Task
@@ -20,6 +21,7 @@ from surgmotion_jax.evaluate.tasks.task import Table, Task
 SHARED_BY_SEEDS = ("benchmark", "protocol", "classes", "config")
 OWN_OF_A_SEED = ("config.data.seed", "config.sweep.seed", "config.report.seed", "config.data.protocol")
 """What seeds of a column may differ in. Of these data.protocol may be left empty; `protocol` says which it was."""
+FROZEN_USE = "frozen"
 TRUE_COLUMNS = ("truth", "task")
 """What the data say of a moment, in the tables of the families that have it."""
 
@@ -69,6 +71,12 @@ class Column:
     def task(self) -> tuple[str, str]:
         """What must agree for two columns to stand in one table."""
         return self.fields["benchmark"], self.fields["protocol"]
+
+    @property
+    def use(self) -> str:
+        """What was done with the encoder: frozen, or fine-tuned and how much of it."""
+        part = trained_part(self.fields["config"])
+        return FROZEN_USE if part == FROZEN else f"fine-tuned ({part})"
 
     def measures(self, task: Task, cases: Sequence[str]) -> dict[Key, SeedMean]:
         """Every measure as a function of the cases drawn from `cases`."""
@@ -150,6 +158,18 @@ def _differing_cases(one: Mapping[str, Table], other: Mapping[str, Table]) -> li
         listed = ", ".join(alone[:LISTED]) + (", ..." if len(alone) > LISTED else "")
         return [f"test cases: {len(one)} and {len(other)}; not in both: {listed}"]
     return _differing_truth(one, other, list(one))
+
+
+def check_one_use(columns: Sequence[Column]) -> None:
+    """Raises ValueError where the columns, one of each benchmark, mix frozen with fine-tuned encoders."""
+    first = columns[0]
+    for column in columns[1:]:
+        if FROZEN_USE in (first.use, column.use) and first.use != column.use:
+            raise ValueError(
+                f"{first.runs[0].workdir} and {column.runs[0].workdir} stand at the same place of their benchmarks and "
+                f"would be one column of the summary, but {first.use} and {column.use} encoders are never mixed in "
+                "one; give the arguments of every benchmark in the same order"
+            )
 
 
 def check_comparable(first: Column, other: Column, cases: Sequence[str]) -> None:

@@ -53,6 +53,25 @@ class Features(Protocol):
         """[B, *shape] of the moments asked for, in that order."""
 
 
+class Encodes(Protocol):
+    """Turns windows into features."""
+
+    cache: CacheConfig
+    reader: WindowReader
+    shape: tuple[int, ...]  # of one moment
+
+    @property
+    def dtype(self) -> str:
+        """Of the features as they are stored."""
+
+    @property
+    def key(self) -> dict[str, object]:
+        """Plain JSON values, equal where the features are."""
+
+    def __call__(self, batch: WindowBatch) -> np.ndarray:
+        """[B, *shape] of the real rows of a batch."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What of the encoder's output a head reads."""
@@ -74,7 +93,7 @@ class Encoding:
     def __init__(self, encoder: FrozenEncoder, wanted: Wanted, data: DataConfig, cache: CacheConfig) -> None:
         self.encoder, self.wanted, self.cache = encoder, wanted, cache
         self.reader = WindowReader(data)
-        self.shape = wanted.shape(encoder, data)
+        self.shape, self.dtype = wanted.shape(encoder, data), cache.dtype
         self.encoded = 0
 
     def __call__(self, batch: WindowBatch) -> np.ndarray:
@@ -83,11 +102,11 @@ class Encoding:
         self.encoded += real
         if self.wanted.kind == "layers":
             layers_LxB = np.asarray(self.encoder.with_layers(batch.video_BxTxSxSx3, self.wanted.layers).layers)
-            return np.moveaxis(layers_LxB, 0, 1)[:real].astype(self.cache.dtype)
+            return np.moveaxis(layers_LxB, 0, 1)[:real].astype(self.dtype)
         tokens_BxtxhxwxD = self.encoder(batch.video_BxTxSxSx3)
         if self.wanted.kind == "pooled":
             tokens_BxtxhxwxD = tokens_BxtxhxwxD.mean((1, 2, 3))
-        return np.asarray(tokens_BxtxhxwxD)[:real].astype(self.cache.dtype)
+        return np.asarray(tokens_BxtxhxwxD)[:real].astype(self.dtype)
 
     @property
     def key(self) -> dict[str, object]:
@@ -100,9 +119,14 @@ class Encoding:
             "windows": {name: getattr(data, name) for name in ("recipe", "frames", "fps", "size", "resize")},
             "features": self.wanted.kind,
             "layers": list(self.wanted.layers),
-            "stored": self.cache.dtype,
+            "stored": self.dtype,
             "batch": self.cache.batch,  # compilers round by the size of the program
         }
+
+
+def computed_with(rows: np.ndarray) -> np.ndarray:
+    """Features in float32, pixels as they are."""
+    return rows if rows.dtype == np.uint8 else rows.astype(np.float32)
 
 
 class StoredFeatures:
@@ -113,24 +137,24 @@ class StoredFeatures:
         self.shape = tuple(self._cases[0].shape[1:])
 
     def rows(self, positions: Sequence[Position]) -> np.ndarray:
-        return np.stack([self._cases[p.case][p.row] for p in positions]).astype(np.float32)
+        return computed_with(np.stack([self._cases[p.case][p.row] for p in positions]))
 
 
 class ComputedFeatures:
     """Features computed whenever they are asked for: slow, and takes no disk."""
 
-    def __init__(self, cases: Sequence[Case], encoding: Encoding) -> None:
+    def __init__(self, cases: Sequence[Case], encoding: Encodes) -> None:
         self._cases, self._encoding, self.shape = cases, encoding, encoding.shape
 
     def rows(self, positions: Sequence[Position]) -> np.ndarray:
         size = min(self._encoding.cache.batch, len(positions))  # requests have a few sizes: a program for each
         chunks = [positions[start : start + size] for start in range(0, len(positions), size)]
         windows = (gather(self._cases, self._encoding.reader, chunk, size) for chunk in chunks)
-        return np.concatenate([self._encoding(batch) for batch in windows]).astype(np.float32)
+        return computed_with(np.concatenate([self._encoding(batch) for batch in windows]))
 
 
 def features_of(
-    cases: Sequence[Case], encoding: Encoding, folder: storage.PathLike, report: Report = lambda *_: None
+    cases: Sequence[Case], encoding: Encodes, folder: storage.PathLike, report: Report = lambda *_: None
 ) -> Features:
     """Features of every scored moment of `cases`, from the folder as far as it has them.
 
@@ -179,13 +203,13 @@ def file_name(case: Case) -> str:
     return f"{quote(case.id, safe='')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.npy"
 
 
-def bytes_needed(cases: Sequence[Case], encoding: Encoding) -> int:
+def bytes_needed(cases: Sequence[Case], encoding: Encodes) -> int:
     """Of the files of these cases."""
     moments = sum(len(case.times_N) for case in cases)
-    return moments * int(np.prod(encoding.shape)) * np.dtype(encoding.cache.dtype).itemsize
+    return moments * int(np.prod(encoding.shape)) * np.dtype(encoding.dtype).itemsize
 
 
-def check_room(cases: Sequence[Case], encoding: Encoding, folder: storage.PathLike) -> None:
+def check_room(cases: Sequence[Case], encoding: Encodes, folder: storage.PathLike) -> None:
     """Raises ValueError where the disk has less room than the files of these cases that are missing.
 
     Writes nothing, so that it can be asked before anything is computed: a disk is full hours later.
@@ -204,7 +228,7 @@ def check_room(cases: Sequence[Case], encoding: Encoding, folder: storage.PathLi
         )
 
 
-def _compute(cases: Sequence[Case], missing: Mapping[int, pathlib.Path], encoding: Encoding, report: Report) -> None:
+def _compute(cases: Sequence[Case], missing: Mapping[int, pathlib.Path], encoding: Encodes, report: Report) -> None:
     """Writes the files of the cases numbered in `missing`, decoding the next windows while some are encoded.
 
     Moments of finished cases that share a batch with these are encoded again, and dropped.

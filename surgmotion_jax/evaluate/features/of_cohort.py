@@ -10,8 +10,16 @@ from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.evaluate.cohort import Cohort
 from surgmotion_jax.evaluate.config import EvaluateConfig
-from surgmotion_jax.evaluate.features.cache import Encoding, Features, bytes_needed, check_room, features_of
+from surgmotion_jax.evaluate.features.cache import (
+    Encodes,
+    Encoding,
+    Features,
+    bytes_needed,
+    check_room,
+    features_of,
+)
 from surgmotion_jax.evaluate.features.external import ExternalFeatures
+from surgmotion_jax.evaluate.features.pixels import Pixels
 from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, wanted_features
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.parallel.config import ParallelConfig
@@ -22,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class CohortFeatures:
-    """Features as the head reads them, of any cases of the cohort."""
+    """Features as the head reads them, of any cases of the cohort; pixels where the encoder is trained with it."""
 
     config: EvaluateConfig
     source: Source
@@ -31,11 +39,13 @@ class CohortFeatures:
     say: Say
 
     @functools.cached_property
-    def encoding(self) -> Encoding | None:
+    def encoding(self) -> Encodes | None:
         """None for another encoder's features. Raises ValueError for windows that ours does not take."""
         encoder = self.source.encoder
         if encoder is None:
             return None
+        if self.config.finetune.trains:
+            return Pixels(encoder, self.config.data, self.config.cache)
         wanted = wanted_features(self.config, encoder.config.depth)
         return Encoding(encoder, wanted, self.config.data, self.config.cache)
 

@@ -48,11 +48,11 @@ class TrainingSet:
 class Zeros:
     """Stands for features that are not computed yet, where only shapes count."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, ...], dtype: str = "float32") -> None:
+        self.shape, self._dtype = shape, dtype
 
     def rows(self, positions: Sequence[Position]) -> np.ndarray:
-        return np.zeros((len(positions), *self.shape), np.float32)
+        return np.zeros((len(positions), *self.shape), self._dtype)
 
 
 @dataclass(frozen=True)

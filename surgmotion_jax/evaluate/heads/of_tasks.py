@@ -16,6 +16,7 @@ from surgmotion_jax.models.dense_head import DenseHeadConfig
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.temporal import TemporalConfig
 
+PIXELS = "pixels"  # in the place of a head's name where an encoder in training reads the rows first
 KIND_OF_HEAD = {"attentive": "tokens", "linear": "pooled", "knn": "pooled", "temporal": "pooled", "dense": "layers"}
 HEADS_OF_FAMILY = {
     "workflow": ("attentive", "linear", "knn", "temporal"),
@@ -95,7 +96,12 @@ def dense_config(config: EvaluateConfig, objective: Objective, shape: tuple[int,
 
 
 def as_head_input(head: str, rows: np.ndarray) -> np.ndarray:
-    """Features [B, *shape] as the head takes them: tokens [B,N,D], one token a moment [B,1,D], layers [L,B,t,h,w,D]."""
+    """Features [B, *shape] as the head takes them: tokens [B,N,D], one token a moment [B,1,D], layers [L,B,t,h,w,D].
+
+    Pixels stay as they are.
+    """
+    if head == PIXELS:
+        return rows
     if head == "dense":
         return np.ascontiguousarray(np.moveaxis(rows, 1, 0))
     return rows.reshape(len(rows), -1, rows.shape[-1])
