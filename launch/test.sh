@@ -16,7 +16,7 @@ Makes or reuses .venv, then runs ruff (check and format), mypy and pytest. Needs
   --oracle   also the tests marked oracle, which compare with PyTorch and transformers; installs both first
   others     go to pytest, e.g. tests/models -k rope; your own -m replaces the choice of markers
 
-What is left out is printed at the end, skipped tests with their reasons by pytest. PYTHON=/path/to/python chooses a Python.
+pytest prints at its end how many tests each marker leaves out, and skipped tests with their reasons. PYTHON=/path/to/python chooses a Python.
 TEXT
 }
 
@@ -35,11 +35,11 @@ done
 install test
 if [[ $oracle == yes ]]; then install test,torch --constraint launch/oracle-constraints.txt; fi
 
-if [[ $own_marker$all == nono ]]; then left_out+=("long --all" "slow --all"); fi
-if [[ $own_marker$oracle == nono ]]; then left_out+=("oracle --oracle"); fi
-if [[ $own_marker$quick == noyes ]]; then left_out+=("heavy"); fi
+if [[ $own_marker$all == nono ]]; then left_out+=(long slow); fi
+if [[ $own_marker$oracle == nono ]]; then left_out+=(oracle); fi
+if [[ $own_marker$quick == noyes ]]; then left_out+=(heavy); fi
 expression=''
-for entry in ${left_out[@]+"${left_out[@]}"}; do expression+="${expression:+ and }not ${entry% *}"; done
+for marker in ${left_out[@]+"${left_out[@]}"}; do expression+="${expression:+ and }not $marker"; done
 
 failed=()
 step() {
@@ -54,14 +54,6 @@ step "mypy" $python -m mypy
 if [[ $own_marker == no && $all == no ]]; then export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"; fi
 # Whole files go to each process, so that their fixtures are made once; in their own order, so that long files go first.
 step "pytest" $python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder ${expression:+-m "$expression"} ${passed[@]+"${passed[@]}"}
-
-echo "== left out"
-if ((${#passed[@]})); then echo "whatever your pytest arguments leave out (${passed[*]})"; fi
-for entry in ${left_out[@]+"${left_out[@]}"}; do
-  count=$($python -m pytest --collect-only -m "${entry% *}" | grep -c '::' || true)
-  echo "tests marked ${entry% *}: $count (bash launch/test.sh ${entry#heavy} runs them)"
-done
-if ((${#passed[@]} + ${#left_out[@]} == 0)); then echo "nothing"; fi
 
 if ((${#failed[@]})); then
   echo "== failed: $(IFS=,; echo "${failed[*]}")"

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+RUN_BY = {"long": "--all", "slow": "--all", "oracle": "--oracle", "heavy": ""}
+"""The flag of launch/test.sh with which it runs the tests of a marker."""
 # Files and folders that take more than a few seconds, by `pytest --durations=0`.
 HEAVY = (
     "benchmarks/test_readers.py",
@@ -37,8 +39,10 @@ HEAVY = (
     "data/test_damage.py",
     "data/test_decode.py",
     "data/test_loader.py",
+    "data/test_picture.py",
     "docs/test_examples.py",
     "docs/test_site.py",
+    "evaluate/metrics/test_triplets.py",
     "evaluate/test_comparison.py",
     "evaluate/test_config.py",
     "evaluate/test_dense_overfit.py",
@@ -58,6 +62,7 @@ HEAVY = (
     "models/test_backbone_registers.py",
     "models/test_dense_head.py",
     "models/test_derivatives.py",
+    "models/test_flops.py",
     "models/test_fused_attention.py",
     "models/test_kernels.py",
     "models/test_models.py",
@@ -70,16 +75,20 @@ HEAVY = (
     "parallel/test_auto_mesh.py",
     "parallel/test_processes.py",
     "parallel/test_sharding.py",
+    "pretrain/test_ablation.py",
+    "pretrain/test_context_loss.py",
     "pretrain/test_flow.py",
     "pretrain/test_flow_truth.py",
     "pretrain/test_images.py",
     "pretrain/test_initial.py",
+    "pretrain/test_late_terms.py",
     "pretrain/test_losses.py",
     "pretrain/test_masks.py",
     "pretrain/test_motion_masks.py",
     "pretrain/test_new_kinds.py",
     "pretrain/test_new_term.py",
     "pretrain/test_nonfinite.py",
+    "pretrain/test_normal_flow.py",
     "pretrain/test_offload.py",
     "pretrain/test_optimizer.py",
     "pretrain/test_pixel_objective.py",
@@ -87,7 +96,9 @@ HEAVY = (
     "pretrain/test_plan_cost.py",
     "pretrain/test_probing.py",
     "pretrain/test_saliency.py",
+    "pretrain/test_sigreg.py",
     "pretrain/test_streamed_affinity.py",
+    "pretrain/test_targets.py",
     "pretrain/test_trainstep_parity.py",
     "pretrain/test_trainstep_parity21.py",
     "pretrain/test_vjepa21.py",
