@@ -150,9 +150,18 @@ def small_conversion(line: list[str]) -> list[str]:
     return [*line, "--heads=3", "--predictor-heads=2"] if foreign else line
 
 
+def small_ablation(line: list[str]) -> list[str]:
+    """Two rows: tests/commands/test_arms.py runs each of the others."""
+    many = any(word.startswith("--rows=") and word.count(",") > 1 for word in line)
+    rows = {"--rows": "pixel,salt"} if many else {}
+    return with_flags(replaced(line, rows), (*SMALL_RUN, "--rows=plain,all"))
+
+
 SHRUNK = {
     "pretrain": small_pretraining,
-    "ablate": lambda line: with_flags(line, (*SMALL_RUN, "--rows=plain,all")),
+    "ablate": small_ablation,
+    # Compiling for TPUs takes minutes: tests/commands/test_plan.py does.
+    "plan": lambda line: with_flags(replaced(line, {"--topology": "gpu:h100x8"}), SMALL_RUN),
     "bench": lambda line: with_flags(replaced(line, {"--steps": "2"}), SMALL_RUN),
     "simulate": lambda line: replaced(line, {"--cases": "6", "--minutes": "0.1", "--size": "48", "--workers": "1"}),
     "evaluate": lambda line: with_flags(line, SMALL_EVALUATION),
@@ -174,8 +183,6 @@ def test_every_command_of_the_pages_runs_at_a_small_size(world, monkeypatch, cap
     monkeypatch.chdir(world)
     failed, ran = {}, 0
     for command in OURS:
-        if "plan" in command.words:  # compiles for TPUs for minutes: tests/commands/test_plan.py runs it
-            continue
         arguments = small(command.words)
         if "simulate" in arguments:  # several pages show how to make the same set
             out = next(word.partition("=")[2] for word in arguments if word.startswith("--out="))
