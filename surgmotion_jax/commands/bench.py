@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from surgmotion_jax import storage
 from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
 from surgmotion_jax.commands.configs import pretrain_config
+from surgmotion_jax.pretrain.rows import all_rows, choose_rows, config_of
 from surgmotion_jax.runs.benchmark import OURS, SYNTHETIC, Request, benchmark
 
 
@@ -31,6 +32,7 @@ class Arguments:
     against: tuple[str, ...] = flag(
         "NAME:a.b=VALUE,c.d=VALUE", "another subject: the same config with these fields changed", default=()
     )
+    rows: str = flag("A,B", "the subjects: these rows of `surgmotion ablate`, instead of the config itself", default="")
     threads: int = flag("N", "CPU threads of every subject; 0: as many as there are cores", default=0, least=0)
     profile: str = flag("DIR", "write a trace of three steps of the first subject, for xprof or Perfetto", default="")
     json: str | None = flag("FILE", "write every figure, step by step, as JSON", default=None)
@@ -57,7 +59,11 @@ def run(asked: Arguments) -> int:
 
 def request_of(asked: Arguments) -> Request:
     """The subjects and how to time them. Raises ValueError for a subject named twice."""
-    configs = {OURS: pretrain_config(asked.config, asked.data, stand_in=SYNTHETIC)}
+    ours = pretrain_config(asked.config, asked.data, stand_in=SYNTHETIC)
+    configs = {OURS: ours}
+    if asked.rows:
+        teacher, known = ours.objective.teacher, all_rows()
+        configs = {name: config_of(known[name], ours, teacher) for name in choose_rows(asked.rows)}
     for text in asked.against:
         name, overrides = read_subject(text)
         if name in configs:

@@ -44,7 +44,7 @@ class Request:
     """What is to be timed.
 
     Attributes:
-      configs: the config of each subject, ours first.
+      configs: the config of each subject; all are compared with the first.
       steps: rounds that count.
       warmup: rounds before them that do not.
       profile: where a trace of a few steps of the first subject goes; empty: nowhere.
@@ -135,10 +135,11 @@ def loaded(config: PretrainConfig, layout: MeshLayout, request: Request, stack: 
 
 
 class Bench:
-    """Subjects by name, ours first, and what is printed of them."""
+    """Subjects by name, and what is printed of them. All are compared with the first."""
 
     def __init__(self, subjects: Mapping[str, Subject], request: Request) -> None:
         self.subjects, self.request = subjects, request
+        self.first = next(iter(subjects))
 
     def announce(self) -> None:
         """Prints what is about to be timed."""
@@ -169,7 +170,7 @@ class Bench:
         say("memory", f"{memory_gb():.3f} GB at its peak, all subjects together")
 
     def lines(self, name: str, subject: Subject) -> Iterator[tuple[str, str]]:
-        """What is said of a subject, and how it compares with ours."""
+        """What is said of a subject, and how it compares with the first."""
         whole, cpu, share = subject.seconds, quartiles([t.cpu for t in subject.times]), subject.mfu
         yield (
             name,
@@ -182,12 +183,12 @@ class Bench:
         yield "", ", ".join(f"{part} {seconds:.4f} s" for part, seconds in medians.items())
         yield "", f"{cpu.median:.3f} s of processor time a step ({cpu.lower:.3f} to {cpu.upper:.3f})"
         yield "", f"loss {subject.step.loss:.6f} after {self.request.warmup + self.request.steps} steps"
-        if name != OURS:
-            ours = self.subjects[OURS]
-            each = ratios(ours.times, subject.times)
+        if name != self.first:
+            first = self.subjects[self.first]
+            each = ratios(first.times, subject.times)
             yield (
                 "",
-                f"{OURS} / {name}: {ours.seconds.median / whole.median:.3f} by medians; round by round "
+                f"{self.first} / {name}: {first.seconds.median / whole.median:.3f} by medians; round by round "
                 f"{each.median:.3f} ({each.lower:.3f} to {each.upper:.3f})",
             )
 
@@ -197,8 +198,8 @@ class Bench:
             return
         with jax.profiler.trace(self.request.profile):
             for _ in range(PROFILED_STEPS):
-                self.subjects[OURS].step()
-        say("profile", f"{PROFILED_STEPS} steps of {OURS} in {self.request.profile}")
+                self.subjects[self.first].step()
+        say("profile", f"{PROFILED_STEPS} steps of {self.first} in {self.request.profile}")
 
     def as_json(self) -> dict[str, object]:
         """All figures as plain values."""
@@ -217,7 +218,7 @@ class Bench:
             "mfu": subject.mfu,
             "flops": subject.flops,
             "masks": subject.masks,
-            "ours_to_this": dataclasses.asdict(ratios(self.subjects[OURS].times, subject.times)),
+            "first_to_this": dataclasses.asdict(ratios(self.subjects[self.first].times, subject.times)),
             "steps": [dataclasses.asdict(t) for t in subject.times],
             "compilation": compilation,
             "config": dataclasses.asdict(subject.config),

@@ -48,7 +48,7 @@ def test_a_bench_needs_no_data_and_says_where_the_time_goes(capsys, monkeypatch)
     assert list(plain["config"]["data"]["canvas"]) == [48, 40]
     assert plain["config"]["loss"]["affinity"]["weight"] == 0 != ours["config"]["loss"]["affinity"]["weight"]
     assert plain["flops"] != ours["flops"]
-    assert ours["ours_to_this"]["median"] == 1
+    assert ours["first_to_this"]["median"] == 1
 
 
 def test_real_clips_come_from_the_loader(videos):
@@ -59,6 +59,14 @@ def test_real_clips_come_from_the_loader(videos):
     assert len(clips) == 2 + 1 + PROFILED_STEPS
     assert {batch.video_BxTxHxWx3.shape for batch in clips} == {(8, 4, 40, 40, 3)}
     assert clips[1].index_B.tolist() == list(range(8, 16))
+
+
+def test_rows_of_an_ablation_take_turns():
+    request = request_of(LINE.parse([*ARGUMENTS, "--rows=plain,sigreg"]))
+    assert list(request.configs) == ["plain", "sigreg"]
+    assert request.configs["plain"].objective.source is not request.configs["sigreg"].objective.source
+    with pytest.raises(ValueError, match=r"--rows names 'sigrag'.*Did you mean 'sigreg'"):
+        request_of(LINE.parse([*ARGUMENTS, "--rows=sigrag"]))
 
 
 @pytest.mark.slow
