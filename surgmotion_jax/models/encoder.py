@@ -6,6 +6,8 @@ L captured layers.
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,34 @@ def patchify(video_BxTxHxWx3: jax.Array, patch: int, tubelet: int) -> jax.Array:
         video_BxTxHxWx3 = jnp.pad(video_BxTxHxWx3, ((0, 0), (0, tubelet - frames), (0, 0), (0, 0), (0, 0)), mode="edge")
         frames = tubelet
     video = video_BxTxHxWx3[:, : frames - frames % tubelet, : height - height % patch, : width - width % patch]
-    return rearrange(video, "b (t dt) (h dy) (w dx) c -> b (t h w) (dt dy dx c)", dt=tubelet, dy=patch, dx=patch)
+    transposed = partial(_by_transposition, patch=patch, tubelet=tubelet)
+    if video.dtype != jnp.bfloat16:
+        return transposed(video)
+    convolved = partial(_by_convolution, patch=patch, tubelet=tubelet)
+    return jax.lax.platform_dependent(video, tpu=convolved, default=transposed)
+
+
+def _by_transposition(video_BxTxHxWx3: jax.Array, patch: int, tubelet: int) -> jax.Array:
+    order = "b (t dt) (h dy) (w dx) c -> b (t h w) (dt dy dx c)"
+    return rearrange(video_BxTxHxWx3, order, dt=tubelet, dy=patch, dx=patch)
+
+
+def _by_convolution(video_BxTxHxWx3: jax.Array, patch: int, tubelet: int) -> jax.Array:
+    """The same by a convolution with ones and zeros, exact in bfloat16.
+
+    On a TPU a transposition of patches moves rows of `patch` values that are padded to 128; this takes a third of the
+    time by the compiler's estimate.
+    """
+    batch, frames, height, width, colours = video_BxTxHxWx3.shape
+    columns = width // patch
+    rows_FxHxW = video_BxTxHxWx3.transpose(0, 1, 4, 2, 3).reshape(-1, height, width)
+    row = jnp.eye(patch, dtype=jnp.bfloat16)[:, None, None, :, None]
+    column = jnp.eye(width, dtype=jnp.bfloat16).reshape(1, width, columns, 1, patch)
+    cut = jax.lax.conv_general_dilated(
+        rows_FxHxW, (row * column).reshape(patch, width, -1), (patch,), "VALID", dimension_numbers=("NHC", "HIO", "NHC")
+    )
+    cut = cut.reshape(batch, frames // tubelet, tubelet, colours, height // patch, columns, patch**2)
+    return rearrange(cut, "b t dt c h w p -> b (t h w) (dt p c)")
 
 
 def gather_tokens(x_BxNxC: jax.Array, ids_BxK: jax.Array) -> jax.Array:

@@ -68,7 +68,7 @@ class Vit:
         if video_or_patches.ndim == 5:
             frames, height, width = video_or_patches.shape[1:4]
             grid = grid or self.config.grid(max(frames, self.config.tubelet), height, width)
-            patches = self.patchify(video_or_patches)
+            patches = self.patchify(video_or_patches.astype(self.config.dtype))  # as the tokeniser does, but sooner
             patches = patches if ids_BxK is None else gather_tokens(patches, ids_BxK)
         if grid is None or (ids_BxK is None and patches.shape[1] != grid.tokens):
             raise ValueError(

@@ -89,10 +89,10 @@ def prepare(
     masks = draw_masks(program, *keys, Scored(score, inside))
     real = real_tokens(batch.valid_BxT, config.grid)
     weighed = [weigh_targets(m, score, inside, real, config) for m in masks]
-    patches = backbone_of(config.model).patchify(normalise_pixels(video01))
+    patches = backbone_of(config.model).patchify(normalise_pixels(video01).astype(config.model.dtype))
     return Prepared(
         video01,
-        patches.astype(config.model.dtype),
+        patches,
         masks,
         tuple(w for w, _ in weighed),
         score,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from surgmotion_jax.pretrain.sample import saliency
 from surgmotion_jax.pretrain.sample.fov import field_of_view, patches_inside
 from surgmotion_jax.pretrain.sample.saliency import motion_score, top_tubes
 from tests.pretrain.motion_scenes import auroc
@@ -53,6 +54,15 @@ def test_score_is_the_formula(unit, partial):
         got = motion_score(jnp.asarray(video), PATCH, 2, unit, jnp.asarray(inside))
     for b in range(2):
         np.testing.assert_allclose(got[b], literal_score(video[b], unit, inside[b]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("patch", [4, 16])
+def test_both_ways_to_pool_give_means(patch):
+    x = jax.random.uniform(jax.random.key(0), (2, 3, 3 * patch, 5 * patch))
+    by_mean, by_product = saliency._pool_by_mean(x, patch), saliency._pool_by_product(x, patch)
+    assert by_mean.shape == (2, 3, 3, 5)
+    np.testing.assert_allclose(by_product, by_mean, rtol=1e-6)
+    np.testing.assert_array_equal(saliency.pool(x, patch), by_mean)
 
 
 def scene(frames=8, side=128, pan=3, seed=0):

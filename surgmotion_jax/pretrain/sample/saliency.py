@@ -6,6 +6,8 @@ Letters: B batch, T frames, H rows, W columns, t tubelet steps, h and w rows and
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -13,9 +15,23 @@ from surgmotion_jax.models.config import Grid, ModelConfig
 from surgmotion_jax.pretrain.sample.saliency_kind import Clips, Saliency, SaliencyConfig
 
 
-def _pool(x_BxTxHxW: jax.Array, patch: int) -> jax.Array:
+def pool(x_BxTxHxW: jax.Array, patch: int) -> jax.Array:
+    """Means of square patches, [B,T,h,w]. Both sides must be multiples of `patch`."""
+    ways = {"tpu": partial(_pool_by_product, patch=patch), "default": partial(_pool_by_mean, patch=patch)}
+    return jax.lax.platform_dependent(x_BxTxHxW, **ways)
+
+
+def _pool_by_mean(x_BxTxHxW: jax.Array, patch: int) -> jax.Array:
     batch, frames, height, width = x_BxTxHxW.shape
     return x_BxTxHxW.reshape(batch, frames, height // patch, patch, width // patch, patch).mean((3, 5))
+
+
+def _pool_by_product(x_BxTxHxW: jax.Array, patch: int) -> jax.Array:
+    """On a TPU an axis of `patch` columns would be padded to 128: rows are added, columns take a product instead."""
+    batch, frames, height, width = x_BxTxHxW.shape
+    rows_BxTxhxW = x_BxTxHxW.reshape(batch, frames, height // patch, patch, width).sum(3)
+    member_Wxw = jnp.repeat(jnp.eye(width // patch, dtype=x_BxTxHxW.dtype), patch, axis=0)
+    return jnp.matmul(rows_BxTxhxW, member_Wxw, precision="highest") / patch**2
 
 
 def motion_score(
@@ -45,7 +61,7 @@ def _over_time(x_BxTxhxw: jax.Array, frames: int, unit: str) -> jax.Array:
 
 def temporal_difference(video01_BxTxHxWx3: jax.Array, patch: int, tubelet: int, unit: str) -> jax.Array:
     """Mean absolute difference of neighbouring frames, [B,1,h,w] or [B,t,h,w]."""
-    change_BxTxhxw = _pool(jnp.abs(jnp.diff(video01_BxTxHxWx3, axis=1)).mean(-1), patch)
+    change_BxTxhxw = pool(jnp.abs(jnp.diff(video01_BxTxHxWx3, axis=1)).mean(-1), patch)
     if unit == "column":
         return change_BxTxhxw.mean(1, keepdims=True)
     # Differences *within* a tubelet: those between its frames, leaving out the step to the next tubelet.
@@ -65,7 +81,7 @@ def spatial_contrast(
     for axis in (2, 3):
         ahead = jax.lax.slice_in_dim(video01_BxTxHxWx3, patch, None, axis=axis)
         here = jax.lax.slice_in_dim(video01_BxTxHxWx3, 0, -patch, axis=axis)
-        contrast = _over_time(_pool(jnp.abs(ahead - here).mean(-1), patch), tubelet, unit)
+        contrast = _over_time(pool(jnp.abs(ahead - here).mean(-1), patch), tubelet, unit)
         for side in (0, 1):  # the neighbour after the patch, then the one before it
             ends = [(0, 0)] * 4
             ends[axis] = (side, 1 - side)
