@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surgmotion_jax.commands.command_line import CommandLine, flag, switch
+from surgmotion_jax.commands.command_line import CommandLine, comma_list, flag, switch
+from surgmotion_jax.simulate.case import NUISANCES
 from surgmotion_jax.simulate.generate import SetConfig, generate
 from surgmotion_jax.simulate.layouts.layout import LAYOUTS
 from surgmotion_jax.simulate.preview import write_preview
@@ -44,8 +45,16 @@ class Request:
         "frames a second that are drawn (default: the layout's, lower than a camera's: drawing takes time)",
         default=None,
     )
-    nuisance: float = flag("X", "smoke, glints, fluid, smudges: 0 none to 1 strong", default=0.5)
+    nuisance: float = flag("X", "smoke, glints, fluid, smudges: 0 none, 1 strong, up to 2", default=0.5)
+    nuisance_to: float | None = flag(
+        "X", "cases differ in strength, spread evenly from --nuisance to this (default: all alike)", default=None
+    )
+    nuisances: tuple[str, ...] = flag(
+        "A,B", f"only these of {', '.join(NUISANCES)}", default=NUISANCES, read=comma_list, show_default=False
+    )
     difficulty: float = flag("X", "0 easy to 1 hard", default=0.5)
+    zoom: float = flag("X", "of the lens, 1 to 4; at 3 instruments fill twice as much of the picture", default=1.0)
+    exchange: bool = switch("instruments are exchanged through the ports as phases ask for them")
     workers: int | None = flag(
         "W", "processes (default: one for each core; 0 draws in this one)", default=None, least=0
     )
@@ -84,6 +93,10 @@ def set_config(request: Request) -> SetConfig:
         request.fps,
         request.nuisance,
         request.difficulty,
+        request.nuisance_to,
+        request.nuisances,
+        request.zoom,
+        request.exchange,
         request.dense,
     )
 

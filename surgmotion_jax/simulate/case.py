@@ -12,8 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.checks import one_of
+
 SPECIALTIES = ("laparoscopic", "endoscopic", "open", "microscopic")
 VERBS = 10  # motion patterns that the simulator knows, as many as the verbs of CholecT50
+NUISANCES = ("smoke", "blood", "fluid", "smudge", "brightness", "outside", "glint", "noise")
+"""What spoils a picture: brightness that changes, the camera outside the body, glints of wet tissue, sensor noise."""
 NONE = -1  # of `triplet_TxMx3`: this instrument is idle or out of view
 
 # Field of SceneConfig, least, most.
@@ -22,8 +26,9 @@ _SCENE_RANGES = (
     ("width", 16, 4096),
     ("fps", 0.1, 240.0),
     ("seconds", 0.1, 36_000.0),
-    ("nuisance", 0.0, 1.0),
+    ("nuisance", 0.0, 2.0),
     ("difficulty", 0.0, 1.0),
+    ("zoom", 1.0, 4.0),
 )
 
 
@@ -67,10 +72,11 @@ class SceneConfig:
     width: int = 256
     fps: float = 25.0  # source frame rate; may be as low as 1
     seconds: float = 60.0
-    nuisance: float = (
-        0.5  # strength of smoke, glints, fluid, smudges, brightness, out-of-body moments: 0 none, 1 strong
-    )
+    nuisance: float = 0.5  # strength of everything of `nuisances`: 0 none, 1 strong, 2 twice as strong
+    nuisances: tuple[str, ...] = NUISANCES  # those that there are; each goes as it would with all others
     difficulty: float = 0.5  # of telling things apart: contrast, clutter, camera motion; 0 easy, 1 hard
+    zoom: float = 1.0  # of the lens: at 2, half as much tissue across the picture, and instruments twice as large
+    exchange: bool = False  # instruments are exchanged through the ports as phases ask for them
     lesion: bool = False  # a polyp-like lesion in view
     paint_frame_number: bool = False  # test mode: the frame number as black and white blocks along the top rows
 
@@ -79,11 +85,17 @@ class SceneConfig:
             raise ValueError(f"scene.specialty is {self.specialty!r}; choose one of {list(SPECIALTIES)}")
         for name, least, most in _SCENE_RANGES:
             _check_range(f"scene.{name}", getattr(self, name), least, most)
+        for name in self.nuisances:
+            one_of("scene.nuisances", name, NUISANCES)
 
     @property
     def frames(self) -> int:
         """Number of frames: at least one, however short the operation."""
         return max(1, round(self.seconds * self.fps))
+
+    def strength(self, nuisance: str) -> float:
+        """Of one of NUISANCES; 0 where it is not among those that there are."""
+        return self.nuisance if nuisance in self.nuisances else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +113,7 @@ class Script:
     camera_angles_Tx3: (
         np.ndarray
     )  # radians: pitch (about x), yaw (about y), roll (about the optical axis), in this order
-    instrument_M: np.ndarray  # int: class of the instrument in each slot over the whole case
+    instrument_M: np.ndarray  # int: class of the instrument in each slot, over the whole case or as it begins
     port_Mx3: np.ndarray  # mm: the fixed point that each shaft passes through
     tip_TxMx3: np.ndarray  # mm: tool tip
     opening_TxM: np.ndarray  # radians between the jaws; 0 closed
@@ -120,11 +132,16 @@ class Script:
     focal: float = (
         1.0  # focal length over the picture's height: a point x mm aside at depth d is focal * height * x / d
     )
-    view: float = 90.0  # mm across the picture at the tissue plane, camera at rest: the scale of everything drawn
+    view: float = 90.0  # mm across the picture at the tissue plane, camera at rest, zoom 1: the scale of all drawn
+    instrument_TxM: np.ndarray | None = None  # int: class in each slot where they are exchanged, also while outside
 
     @property
     def frames(self) -> int:
         return len(self.phase_T)
+
+    def instruments_at(self, frame: int) -> np.ndarray:
+        """Class of the instrument in each slot [M] in a frame."""
+        return self.instrument_M if self.instrument_TxM is None else np.asarray(self.instrument_TxM[frame])
 
     @property
     def grs(self) -> int:

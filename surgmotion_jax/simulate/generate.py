@@ -17,7 +17,7 @@ import numpy as np
 
 from surgmotion_jax import storage
 from surgmotion_jax.data.workers import start_worker, starting_workers
-from surgmotion_jax.simulate.case import Frame, SceneConfig, Script
+from surgmotion_jax.simulate.case import NUISANCES, Frame, SceneConfig, Script
 from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, get_layout
 from surgmotion_jax.simulate.render import render
 from surgmotion_jax.simulate.script import case_seed, write_script
@@ -42,8 +42,12 @@ class SetConfig:
     height: int = 256  # pixels; even, as H.264 wants
     width: int = 256
     fps: float | None = None  # at which operations are drawn; None for the layout's own
-    nuisance: float = 0.5  # 0 none, 1 strong
+    nuisance: float = 0.5  # 0 none, 1 strong, up to 2
     difficulty: float = 0.5  # 0 easy, 1 hard
+    nuisance_to: float | None = None  # cases differ in strength, spread evenly from `nuisance` to this; None: all alike
+    nuisances: tuple[str, ...] = NUISANCES  # those that there are
+    zoom: float = 1.0  # of the lens
+    exchange: bool = False  # instruments are exchanged as phases ask for them
     dense_truth: bool = False  # also store depth, masks and flow, once a second
     paint_frame_number: bool = False  # for tests: each frame shows its number
 
@@ -61,6 +65,7 @@ class _Job:
     number: int
     plan: CasePlan
     skill: float
+    nuisance: float
     out: str
     again: bool  # begun by a call that was interrupted, so that some of its files may be there
 
@@ -94,11 +99,12 @@ def generate(
     """
     layout = get_layout(config.layout)
     plans = layout.plan(config.cases, config.seed)
-    skills = _skills(len(plans), config.seed)
-    scene_config(config, layout, plans[0])  # what the scene refuses is refused before anything is written
+    skills, strengths = _skills(len(plans), config.seed), _strengths(config, len(plans))
+    for strength in (min(strengths), max(strengths)):
+        scene_config(config, layout, plans[0], strength)  # what the scene refuses is refused before anything is written
     again = _begin(config, out)
-    pairs = enumerate(zip(plans, skills, strict=True))
-    jobs = [_Job(config, number, plan, skill, str(out), again) for number, (plan, skill) in pairs]
+    each = enumerate(zip(plans, skills, strengths, strict=True))
+    jobs = [_Job(config, number, *of_case, str(out), again) for number, of_case in each]
     for done, name in enumerate(_run(jobs, workers, draw), 1):
         if progress is not None:
             progress(done, len(jobs), name)
@@ -110,16 +116,19 @@ def generate(
     return cases
 
 
-def scene_config(config: SetConfig, layout: Layout, plan: CasePlan) -> SceneConfig:
-    """The scene of one case."""
+def scene_config(config: SetConfig, layout: Layout, plan: CasePlan, nuisance: float) -> SceneConfig:
+    """The scene of one case, whose nuisances are so strong."""
     return SceneConfig(
         specialty=plan.specialty,
         height=config.height,
         width=config.width,
         fps=config.fps or layout.fps,
         seconds=config.seconds,
-        nuisance=config.nuisance,
+        nuisance=nuisance,
+        nuisances=config.nuisances,
         difficulty=config.difficulty,
+        zoom=config.zoom,
+        exchange=config.exchange,
         lesion=plan.lesion,
         paint_frame_number=config.paint_frame_number,
     )
@@ -131,9 +140,17 @@ def _skills(cases: int, seed: int) -> list[float]:
     return ((rng.permutation(cases) + 0.5) / cases).tolist()
 
 
+def _strengths(config: SetConfig, cases: int) -> list[float]:
+    """Strength of the nuisances of each case: the same, or evenly spread with both ends and dealt at random."""
+    if config.nuisance_to is None:
+        return [config.nuisance] * cases
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, 2]))
+    return rng.permutation(np.linspace(config.nuisance, config.nuisance_to, cases).round(6)).tolist()
+
+
 def _case(job: _Job, draw: Draw | None, recorder: Recorder | None = None) -> SimulatedCase:
     """A case as planned. The same number in another layout is another operation."""
-    config = scene_config(job.config, get_layout(job.config.layout), job.plan)
+    config = scene_config(job.config, get_layout(job.config.layout), job.plan, job.nuisance)
     seed = case_seed(job.config.seed, (zlib.crc32(job.config.layout.encode()) << 20) + job.number)
     script = write_script(config, job.plan.vocabulary, job.skill, seed)
 

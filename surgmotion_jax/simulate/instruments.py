@@ -14,6 +14,7 @@ import numpy as np
 from surgmotion_jax.simulate.case import Script
 
 KINDS = ("grasper", "hook", "scissors", "clipper", "irrigator", "bipolar")
+EXCHANGED_KINDS = (*KINDS, "bag")  # of operations in which instruments are exchanged
 SHAFT, JAW_A, JAW_B = range(3)
 
 _RADIUS = {"laparoscopic": 0.032, "endoscopic": 0.021, "open": 0.024, "microscopic": 0.022}  # shares of the view
@@ -58,10 +59,10 @@ class Pose:
     axes_3x3x3: np.ndarray  # [part, world axis, own axis]
 
 
-def tool_of(instrument: int, specialty: str) -> Tool:
+def tool_of(instrument: int, specialty: str, kinds: tuple[str, ...] = KINDS) -> Tool:
     """The shape of an instrument class: its kind by number, its proportions and colours by how often kinds repeat."""
-    kind = KINDS[instrument % len(KINDS)]
-    again = instrument // len(KINDS)
+    kind = kinds[instrument % len(kinds)]
+    again = instrument // len(kinds)
     stretch = 1 + 0.22 * (again % 4)
     hinge, cones = _SHAPES[kind](stretch)
     shafts = _SHAFTS[specialty]
@@ -72,9 +73,10 @@ def poses_at(script: Script, frame: int) -> dict[int, Pose]:
     """The poses of all inserted instruments of a frame, by slot."""
     specialty = script.config.specialty
     radius = _RADIUS[specialty] * script.view
+    kinds, instrument_M = EXCHANGED_KINDS if script.config.exchange else KINDS, script.instruments_at(frame)
     poses = {}
     for slot in np.flatnonzero(script.visible_TxM[frame]).tolist():
-        tool = tool_of(int(script.instrument_M[slot]), specialty)
+        tool = tool_of(int(instrument_M[slot]), specialty, kinds)
         port_3 = np.asarray(script.port_Mx3[slot], np.float64)
         tip_3 = np.asarray(script.tip_TxMx3[frame, slot], np.float64)
         axes = _shaft_axes(-port_3, tip_3 - port_3, float(script.roll_TxM[frame, slot]))
@@ -238,6 +240,17 @@ def _bipolar(stretch: float) -> tuple[float, tuple[Cone, ...]]:
     return hinge, _wrist(hinge) + tines + tips
 
 
+def _bag(stretch: float) -> tuple[float, tuple[Cone, ...]]:
+    """A ring at the shaft's end that holds a pouch open."""
+    hinge = -9.0 * stretch
+    pouch = (
+        Cone(SHAFT, (0, 0, hinge), (0, 0, -5.6), 0.9, 2.3, 3),
+        Cone(SHAFT, (0, 0, -5.6), (0, 0, -2.4), 2.3, 2.4, 3),
+    )
+    ring = _pair([(-2.3, 0.6, -5.6), (0, 2.5, -5.6), (2.3, 0.6, -5.6)], [0.3, 0.3, 0.3])
+    return hinge, _wrist(hinge) + pouch + ring
+
+
 _SHAPES = {
     "grasper": _grasper,
     "hook": _hook,
@@ -245,6 +258,7 @@ _SHAPES = {
     "clipper": _clipper,
     "irrigator": _irrigator,
     "bipolar": _bipolar,
+    "bag": _bag,
 }
 
 _SHAFTS = {

@@ -50,7 +50,8 @@ def lit(script: Script, sight: Sight) -> np.ndarray:
     to_eye = sight.ray_3xP * (-1 / np.sqrt(length2))
     power = np.full(distance2.shape, lamp.exposure, np.float32)
     if lamp.falloff:
-        usual2 = np.float32((script.focal * view) ** 2 + (np.asarray(lamp.offset) ** 2).sum() * view**2)
+        distance = script.focal / script.config.zoom * view  # of the camera at rest
+        usual2 = np.float32(distance**2 + (np.asarray(lamp.offset) ** 2).sum() * view**2)
         power *= np.minimum(usual2 / distance2, 3) ** np.float32(lamp.falloff / 2)
     # Off the axis the lens takes less light; the corner of the picture is the reference.
     power *= 1 - np.float32(lamp.vignette) * (length2 - 1) / (length2.max() - 1)
@@ -61,7 +62,8 @@ def lit(script: Script, sight: Sight) -> np.ndarray:
     picture = colour * (shade * power)[:, None]
     half = to_lamp + to_eye
     half /= np.sqrt(_dot(half, half))
-    glint = lamp.glint * min(1.0, 1.6 * script.config.nuisance)
+    strength = script.config.strength("glint")
+    glint = lamp.glint * min(1.0, 1.6 * strength) * max(1.0, strength)
     picture += (_wet(sight, half, glint) * power)[:, None]
     steel = np.flatnonzero(sight.label_P)
     if steel.size:

@@ -33,7 +33,7 @@ def draw_veil(script: Script, rng: np.random.Generator) -> Veil:
     smoke, swirl = octaves(rng, _TILE, 4, 4, 0.55), octaves(rng, _TILE, 3, 3)
     spots = octaves(rng, _TILE, 5, 2, 0.6)
     dirt = _resized(smoothstep(spots, 0.6, 2.0), config.height, config.width)
-    return Veil(script.seed, smoke, swirl, dirt, 4.0 * config.nuisance)
+    return Veil(script.seed, smoke, swirl, dirt, 4.0 * config.strength("noise"))
 
 
 def spoil(script: Script, veil: Veil, frame: int, clean_HxWx3: np.ndarray) -> np.ndarray:

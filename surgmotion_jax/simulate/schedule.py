@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.simulate.case import SceneConfig
 from surgmotion_jax.simulate.waves import draw_waves, smoothstep
 
 OUTSIDE_KINDS = ("laparoscopic", "endoscopic")  # an open wound and a microscope's field have no outside
@@ -27,10 +28,12 @@ class Nuisances:
     out_of_body_T: np.ndarray
 
 
-def draw_nuisances(
-    specialty: str, seconds: float, strength: float, time_T: np.ndarray, rng: np.random.Generator
-) -> Nuisances:
-    """Schedules of one operation; all are at rest for strength 0."""
+def draw_nuisances(config: SceneConfig, time_T: np.ndarray, rng: np.random.Generator) -> Nuisances:
+    """Schedules of one operation; all are at rest for strength 0.
+
+    What there is not is drawn all the same, so that the others go as they would beside it.
+    """
+    specialty, seconds, strength = config.specialty, config.seconds, config.nuisance
     outside_T, smudge_T = np.zeros(len(time_T), bool), np.zeros(len(time_T))
     smoke_T = _bursts(time_T, seconds, 25.0, (0.5, 6.0), rng)
     fluid_T = _bursts(time_T, seconds, 30.0, (0.3, 4.0), rng)
@@ -45,12 +48,12 @@ def draw_nuisances(
         if specialty in OUTSIDE_KINDS and 0.1 * seconds < start and end < 0.9 * seconds and seconds >= 30:
             outside_T |= (time_T >= start) & (time_T < end)
     return Nuisances(
-        strength * smoke_T,
-        strength * blood_T,
-        strength * fluid_T,
-        strength * smudge_T,
-        np.exp(strength * _log_light(time_T, seconds, rng)),
-        outside_T,
+        config.strength("smoke") * smoke_T,
+        np.minimum(config.strength("blood") * blood_T, 1.0),
+        np.minimum(config.strength("fluid") * fluid_T, 1.0),
+        np.minimum(config.strength("smudge") * smudge_T, 1.0),
+        np.exp(config.strength("brightness") * _log_light(time_T, seconds, rng)),
+        outside_T & (config.strength("outside") > 0),
     )
 
 

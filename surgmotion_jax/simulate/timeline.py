@@ -83,6 +83,7 @@ class Course:
     fluid_T: np.ndarray
     triplet_Tx3: np.ndarray
     inserted_T: np.ndarray
+    instrument_T: np.ndarray  # class of the instrument in hand; outside, of the one that comes next
 
     def with_tip(self, tip_Tx3: np.ndarray) -> Course:
         return replace(self, tip_Tx3=tip_Tx3)
@@ -105,13 +106,14 @@ class Timeline:
         """What the instrument does at times in seconds, ascending."""
         count, channels = len(time_T), len(CHANNELS)
         tip_Tx3, pull_Tx3, state_TxC = np.zeros((count, 3)), np.zeros((count, 3)), np.zeros((count, channels))
-        triplet_Tx3, inserted_T = np.full((count, 3), -1), np.ones(count, bool)
+        triplet_Tx3, inserted_T, instrument_T = np.full((count, 3), -1), np.ones(count, bool), np.zeros(count, int)
         for number, action in enumerate(self.actions):
             doing = slice(*np.searchsorted(time_T, [action.start, action.end]))
             state_TxC[doing] = action.channels(time_T[doing])
             tip_Tx3[doing], pull_Tx3[doing] = self._at(action, state_TxC[doing])
             triplet_Tx3[doing] = action.triplet or -1
             inserted_T[doing] = action.triplet is not None
+            instrument_T[doing.start :] = self._in_hand(number)
             if number < len(self.ways):
                 after = self.actions[number + 1]
                 between = slice(doing.stop, np.searchsorted(time_T, after.start))
@@ -122,8 +124,21 @@ class Timeline:
         opening_T = WIDEST * (0.05 + 0.95 * state_TxC[:, OPENING])
         roll_T = TURN * (2 * state_TxC[:, ROLL] - 1)
         return Course(
-            tip_Tx3, pull_Tx3, opening_T, roll_T, state_TxC[:, SMOKE], state_TxC[:, FLUID], triplet_Tx3, inserted_T
+            tip_Tx3,
+            pull_Tx3,
+            opening_T,
+            roll_T,
+            state_TxC[:, SMOKE],
+            state_TxC[:, FLUID],
+            triplet_Tx3,
+            inserted_T,
+            instrument_T,
         )
+
+    def _in_hand(self, number: int) -> int:
+        """The instrument from action `number` until the next one begins."""
+        acting = next((a.triplet for a in self.actions[number:] if a.triplet), None)  # an operation may end outside
+        return (acting or next(a.triplet for a in self.actions[number::-1] if a.triplet))[0]
 
     def _at(self, action: Action, channels_TxC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return action.tip(channels_TxC, self.view), action.tug(channels_TxC, self.view)
@@ -156,13 +171,18 @@ def draw_timeline(
     hands: Handling,
     rng: np.random.Generator,
 ) -> Timeline:
-    """Actions from before the start to past the end of an operation; `choose(time)` says which triplet comes next."""
+    """Actions from before the start to past the end of an operation; `choose(time)` says which triplet comes next.
+
+    For a triplet of another instrument the one in hand is taken out first.
+    """
     time = -float(rng.uniform(0.0, 3.0))
     actions: list[Action] = []
     ways: list[Way] = []
     while not actions or actions[-1].end < seconds:
         outside = bool(actions) and actions[-1].triplet is not None and rng.random() < _AWAY
         triplet = None if outside else choose(max(time, 0.0))
+        if triplet and actions and actions[-1].triplet and actions[-1].triplet[0] != triplet[0]:
+            outside, triplet = True, None
         length = float(rng.uniform(3.0, 8.0) if outside else rng.uniform(2.2, 5.0))
         action = _draw_action(time, length, triplet, view, port_3, sites_Kx3, rng)
         if actions:

@@ -46,10 +46,12 @@ class Recorder:
             "fps": np.float64(case.fps),
             "label": np.int64(-1 if case.plan.label is None else case.plan.label),  # of the whole case
             "lesion": np.bool_(script.config.lesion),
+            "nuisance": np.float64(script.config.nuisance),  # one strength for the whole case
             "skill": np.float64(script.skill),
             "grs_6": script.grs_6,
             "phase_T": script.phase_T,
             "triplet_TxMx3": script.triplet_TxMx3,
+            "instrument_TxM": np.stack([script.instruments_at(number) for number in range(script.frames)]),
             "triplets_Rx3": np.array(script.vocabulary.triplets),
             "visible_TxM": script.visible_TxM,
             "tip_TxMx3": script.tip_TxMx3,  # mm

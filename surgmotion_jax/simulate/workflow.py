@@ -45,8 +45,32 @@ def draw_workflow(specialty: str, phases: int, seconds: float, rng: np.random.Ge
 
 def phase_at(workflow: tuple[Segment, ...], time_T: np.ndarray) -> np.ndarray:
     """Phase number at each time in seconds; a visit holds its start and not its end."""
+    return np.array([segment.phase for segment in workflow])[visit_at(workflow, time_T)]
+
+
+def visit_at(workflow: tuple[Segment, ...], time_T: np.ndarray) -> np.ndarray:
+    """Number of the visit at each time."""
     row_T = np.searchsorted([segment.end for segment in workflow], time_T, side="right")
-    return np.array([segment.phase for segment in workflow])[np.minimum(row_T, len(workflow) - 1)]
+    return np.minimum(row_T, len(workflow) - 1)
+
+
+def instruments_of_phases(specialty: str, vocabulary: Vocabulary, slots: int) -> np.ndarray:
+    """The instrument that each phase asks for in each slot, [phases, slots], the same in every case.
+
+    The first slot holds on to one instrument, as the left hand does to its grasper; the others change from phase to
+    phase, and no two hold the same while there are enough that can do something.
+    """
+    first, *others = sorted({instrument for instrument, _, _ in vocabulary.triplets})
+    others = others or [first]
+    order = _typical(specialty, "exchange", vocabulary.phases, len(others)).permutation(others).tolist()
+    asked = np.full((vocabulary.phases, slots), first)
+    for phase in range(vocabulary.phases):
+        for slot in range(1, slots):
+            step = slot * phase + slot - 1
+            taken = asked[phase, :slot].tolist()
+            free = [order[(step + more) % len(order)] for more in range(len(order))]
+            asked[phase, slot] = next((instrument for instrument in free if instrument not in taken), free[0])
+    return asked
 
 
 def triplet_odds(specialty: str, vocabulary: Vocabulary) -> np.ndarray:

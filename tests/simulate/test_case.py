@@ -14,7 +14,7 @@ from surgmotion_jax.simulate.specialty import specialty_of
         ("fps", 0.0),
         ("fps", float("nan")),
         ("seconds", -1.0),
-        ("nuisance", 1.5),
+        ("nuisance", 2.5),
         ("difficulty", -0.1),
     ],
 )
