@@ -16,14 +16,14 @@ FIELD = 96
 
 
 def scene(seed: int, seconds: float, fps: float = 8.0, size: tuple[int, int] = (64, 80)) -> np.ndarray:
-    """uint8 [N, H, W, 3]: textures that turn into others every two seconds, seen by a camera that moves."""
+    """uint8 [N, H, W, 3]: textures that turn into others every eight seconds, seen by a camera that moves."""
     rng = np.random.default_rng(seed)
-    fields = [_texture(rng) for _ in range(int(seconds / 2) + 2)]
+    fields = [_texture(rng) for _ in range(int(seconds / 8) + 2)]
     phase, frames = rng.uniform(0, 6.28, 2), []
     for n in range(round(seconds * fps)):
-        place, part = divmod(n / fps / 2, 1.0)
+        place, part = divmod(n / fps / 8, 1.0)
         mixed = (1 - part) * fields[int(place)] + part * fields[int(place) + 1]
-        top, left = (FIELD / 8 * (1 + np.sin(phase + np.array([0.7, 0.9]) * n / fps))).tolist()
+        top, left = (FIELD / 8 * (1 + np.sin(phase + np.array([0.25, 0.3]) * n / fps))).tolist()
         box = (left, top, left + 3 * FIELD / 4, top + 3 * FIELD / 4)
         image = Image.fromarray(mixed.astype(np.uint8))
         frames.append(np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box)))
@@ -33,7 +33,7 @@ def scene(seed: int, seconds: float, fps: float = 8.0, size: tuple[int, int] = (
 def _texture(rng: np.random.Generator) -> np.ndarray:
     """float [F, F, 3], reddish."""
     level = np.zeros((FIELD, FIELD))
-    for cells, weight in ((4, 1.0), (9, 1.5), (24, 3.0)):
+    for cells, weight in ((4, 1.0), (9, 1.5), (24, 3.0), (60, 8.0)):
         noise = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
         level += np.asarray(noise.resize((FIELD, FIELD), Image.Resampling.BICUBIC)) / weight
     bright = np.clip(110 + 45 * level, 20, 235)
