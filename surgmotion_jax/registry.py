@@ -41,6 +41,15 @@ COMMANDS: dict[str, Command] = {
     "data check": Command(
         "surgmotion_jax.commands.data_check:main", "look a benchmark over: counts, and what is wrong"
     ),
+    "data ingest": Command(
+        "surgmotion_jax.commands.data_ingest:main", "turn recordings into a corpus without copies and leaks"
+    ),
+    "data fingerprint": Command(
+        "surgmotion_jax.commands.data_fingerprint:main", "list the test videos of a benchmark, to be kept out"
+    ),
+    "data leaks": Command(
+        "surgmotion_jax.commands.data_leaks:main", "say which training videos a benchmark is tested on"
+    ),
     "data build": Command("surgmotion_jax.commands.data_build:main", "store a benchmark as a TFDS data set"),
 }
 
@@ -48,7 +57,7 @@ COMMANDS: dict[str, Command] = {
 def overview(prefix: str = "") -> str:
     """Help text: the commands, or those under a prefix."""
     names = [n for n in COMMANDS if not prefix or n.startswith(prefix + " ")]
-    lines = [f"  {name:<14} {COMMANDS[name].help}" for name in names]
+    lines = [f"  {name:<16} {COMMANDS[name].help}" for name in names]
     return "\n".join(["usage: surgmotion COMMAND [flags]", "", *lines, "", "surgmotion COMMAND --help says more."])
 
 

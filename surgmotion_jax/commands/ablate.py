@@ -37,7 +37,7 @@ class Arguments:
     grid: tuple[str, ...] = flag("FIELD=A,B", "run each row with each of these values of a field", default=())
     match: str = flag("WHAT", "what all runs have the same of: clips, flops", default="clips", choices=MATCHES)
     teacher: str = flag("DIR", "weights for rows with a frozen teacher; without it the row pixel teaches", default="")
-    data: str | None = flag("PATH", "a video, folder, glob or CSV: short for the config's data.sources", default=None)
+    data: str | None = flag("PATH", "videos, a folder, glob, CSV or records:DIR: short for data.sources", default=None)
 
 
 LINE = CommandLine("ablate", __doc__, Arguments)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from surgmotion_jax import config as door
 from surgmotion_jax.commands.command_line import Configs
 from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.data.sources import sources_at
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.pretrain.config import PretrainConfig
 
@@ -62,7 +63,12 @@ def pretrain_config(flags: Sequence[str], data: str | None = None, *, stand_in: 
     with config.unlocked():
         path = data or (None if config.data.sources else stand_in)
         if path:
-            config.data.sources = door.ConfigDict({"data": door.entry(SourceConfig, path=path)})
+            config.data.sources = door.ConfigDict(
+                {
+                    name: door.entry(SourceConfig, path=source.path, specialty=source.specialty)
+                    for name, source in sources_at(path).items()
+                }
+            )
         if stand_in is not None:
             config.init.checkpoint = config.init.checkpoint or ""
             if config.objective.targets == "frozen":

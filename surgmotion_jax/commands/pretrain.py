@@ -35,7 +35,7 @@ class Arguments:
 
     config: tuple[str, ...] = config_flags("pretraining", "a config file or the name of a shipped one: pretrain/tiny")
     workdir: str = flag("DIR", "where checkpoints, metrics and pictures go")
-    data: str | None = flag("PATH", "a video, folder, glob or CSV: short for the config's data.sources", default=None)
+    data: str | None = flag("PATH", "videos, a folder, glob, CSV or records:DIR: short for data.sources", default=None)
 
 
 LINE = CommandLine("pretrain", __doc__, Arguments)

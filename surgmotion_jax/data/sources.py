@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, image_names, natural_key
-from surgmotion_jax.data.records.source import is_records, stretches
+from surgmotion_jax.data.records.source import Location, data_sets, is_records, parse_location, stretches
 from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.tfds_source import is_tfds, locations
 
@@ -69,6 +69,20 @@ def expand(dataset: str, source: SourceConfig) -> list[VideoFile]:
         )
     cases = _case_names(paths, root)
     return [VideoFile(dataset, p, cases[p], source.specialty, source.folder_fps) for p in paths]
+
+
+def sources_at(path: str) -> dict[str, SourceConfig]:
+    """What a path means that is named alone: one source, or a source for each data set of a store of records.
+
+    Raises ValueError for a store that cannot be read.
+    """
+    if not is_records(path):
+        return {"data": SourceConfig(path)}
+    location = parse_location(path)
+    return {
+        one.name: SourceConfig(str(Location(location.folder, one.name, location.case)), one.specialty)
+        for one in data_sets(path)
+    }
 
 
 def _from_tfds(dataset: str, source: SourceConfig) -> list[VideoFile]:

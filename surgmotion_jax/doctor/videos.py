@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig, describe
+from surgmotion_jax.data import ClipDataset, DataConfig, describe
 from surgmotion_jax.data.findings import Finding, image_findings
+from surgmotion_jax.data.sources import sources_at
 from surgmotion_jax.doctor.line import Line, Subject
 
 TIMED_CLIPS = 4
@@ -71,7 +72,7 @@ def open_dataset(subject: Subject) -> ClipDataset:
     else:
         assert subject.data is not None
         # Without a config the question is only whether the files can be read, however short they are.
-        asked, seed = DataConfig({"data": SourceConfig(subject.data)}, holdout=0.0), 0
+        asked, seed = DataConfig(sources_at(subject.data), holdout=0.0), 0
     # What is timed is decoding: frames kept in memory would hide it.
     return ClipDataset(dataclasses.replace(asked, memory_gb=0.0), seed)
 

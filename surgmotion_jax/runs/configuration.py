@@ -9,6 +9,7 @@ from typing import TypeAlias, TypeVar
 from surgmotion_jax import config as door
 from surgmotion_jax.config import ConfigDict
 from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.data.sources import sources_at
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.pretrain.config import PretrainConfig
 
@@ -39,8 +40,13 @@ def as_config_dict(config: PretrainConfig | EvaluateConfig | Named) -> ConfigDic
 
 
 def with_data(config: ConfigDict, path: str) -> ConfigDict:
-    """A copy of a config that reads its videos from one file, folder, glob or CSV."""
+    """A copy of a config that reads its videos from one file, folder, glob, CSV, or `tfds:` or `records:` location."""
     changed = door.with_overrides(config, {})
     with changed.unlocked():
-        changed.data.sources = ConfigDict({"data": door.entry(SourceConfig, path=path)})
+        changed.data.sources = ConfigDict(
+            {
+                name: door.entry(SourceConfig, path=source.path, specialty=source.specialty)
+                for name, source in sources_at(path).items()
+            }
+        )
     return changed

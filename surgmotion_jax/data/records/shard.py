@@ -1,7 +1,7 @@
 """A shard: an ArrayRecord file of records, written whole or not at all, and read at random.
 
-array_record reads and writes local files. Each record is a group of its own, and
-uncompressed, since JPEG files are compressed: a read costs the record's bytes, and damage costs that record.
+array_record reads and writes local files. Each record is a group of its own, and uncompressed, since JPEG files are
+compressed: a read costs the record's bytes, and damage costs that record.
 """
 
 from __future__ import annotations
