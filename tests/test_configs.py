@@ -33,6 +33,7 @@ ARGUMENTS = {
     "pretrain/surgmotion_vitl": (":stage1", ":stage2", ":vjepa21", ":vjepa21_stage2", ":multiblock"),
     "pretrain/surgmotion_vitg": (":stage1", ":stage2", ":vjepa21", ":vjepa21_stage2"),
     "pretrain/surgmotion_late": (":stage1", ":stage2"),
+    "pretrain/surgical_mix": ("",),
 }
 EVERY = [name + argument for name, arguments in ARGUMENTS.items() for argument in arguments]
 CONTINUING = [name for name in EVERY if name.endswith(("cooldown", "stage2"))]
