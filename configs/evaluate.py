@@ -15,6 +15,7 @@ from surgmotion_jax.evaluate.config import EvaluateConfig
 LAST_MINUTE = {"data.frames": 64}  # at one frame a second, the labelled one included
 WHOLE_CLIP = {"data.frames": 64, "data.fps": 0.0, "sweep.epochs": 40}  # spread over the clip; clips are few
 TRIPLETS = {"data.frames": 16, "sweep.epochs": 10}
+OWN_FRAMES = {"data.frames": 16, "data.protocol": "loco", "sweep.epochs": 10}
 STILL_IMAGE = {  # with a label for every pixel: masks or depth
     "data.frames": 1,
     "probe.head": "dense",
@@ -42,6 +43,7 @@ CONFIGS = {
     "c3vd": STILL_IMAGE,  # depth in a colon phantom
     "scared": STILL_IMAGE,  # depth by structured light in porcine abdomen
     "hamlyn": STILL_IMAGE,  # depth by stereo in laparoscopy
+    "own_frames": OWN_FRAMES,  # a folder of frames with a CSV of labels, each case left out in turn
 }
 
 

@@ -59,6 +59,7 @@ HEAVY = (
     "evaluate/test_frozen.py",
     "evaluate/test_heads.py",
     "evaluate/test_new_benchmark.py",
+    "evaluate/test_own_frames.py",
     "evaluate/test_run.py",
     "evaluate/test_sweep.py",
     "evaluate/test_targets.py",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-FAMILIES = ("workflow", "action", "triplet", "skill", "segmentation", "depth")
+FAMILIES = ("workflow", "action", "presence", "triplet", "skill", "segmentation", "depth")
 SPLITS = ("train", "val", "test")
 
 
@@ -71,3 +71,4 @@ class Benchmark:
     protocols: tuple[str, ...]  # the first is the default
     read: Callable[[Path, str], Contents]  # (root, protocol)
     pooled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # folds whose test cases are scored as one
+    at: Callable[[Path], Benchmark] | None = None  # the row of one root, where family or folds depend on it

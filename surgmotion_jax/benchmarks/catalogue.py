@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 
 from surgmotion_jax.benchmarks.benchmark import FAMILIES, Benchmark
 from surgmotion_jax.checks import did_you_mean
+from surgmotion_jax.data.tfds_source import is_tfds
 
 BENCHMARKS = {
     name: f"surgmotion_jax.benchmarks.{name}"
@@ -27,6 +30,7 @@ BENCHMARKS = {
         "c3vd",
         "scared",
         "hamlyn",
+        "own_frames",
     )
 }
 """Name on the command line -> module with a `BENCHMARK`."""
@@ -37,12 +41,18 @@ def names() -> tuple[str, ...]:
     return tuple(BENCHMARKS)
 
 
-def get(name: str) -> Benchmark:
-    """The benchmark of that name. Raises ValueError, with the nearest name, for an unknown one."""
+def get(name: str, root: str | os.PathLike[str] | None = None) -> Benchmark:
+    """The benchmark of that name; where it depends on the data set, that of the one at `root`.
+
+    Raises ValueError, with the nearest name, for an unknown one, and for a root that cannot be read.
+    """
     if name not in BENCHMARKS:
         hint = did_you_mean(name, names())
         raise ValueError(f"unknown benchmark {name!r}; there are {', '.join(names())}.{hint}")
-    return checked(importlib.import_module(BENCHMARKS[name]).BENCHMARK)
+    found: Benchmark = importlib.import_module(BENCHMARKS[name]).BENCHMARK
+    if found.at is not None and root is not None and not is_tfds(os.fspath(root)):
+        found = found.at(Path(root).expanduser())
+    return checked(found)
 
 
 def checked(benchmark: Benchmark) -> Benchmark:

@@ -97,6 +97,13 @@ def read_text(path: Path) -> str:
         raise BenchmarkError(path, found, "UTF-8 text", "save it as UTF-8", at=line) from None
 
 
+def read_header(path: Path, delimiter: str = ",") -> list[str]:
+    """The cells of the first line that is not blank. Raises BenchmarkError for a file without one."""
+    for _, cells in _lines(path, delimiter):
+        return cells
+    raise BenchmarkError(path, "no line", "a header", "restore the file from where it came")
+
+
 def read_table(
     path: Path, columns: Sequence[str], delimiter: str | None = ",", header: bool = True, empty: bool = False
 ) -> list[Row]:

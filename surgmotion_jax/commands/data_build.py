@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def data_build(request: Request) -> int:
-    benchmark = catalogue.get(request.benchmark)
+    benchmark = catalogue.get(request.benchmark, request.root)
     protocol = catalogue.protocol_of(benchmark, request.protocol)
     config = BuildConfig(request.fps or None, request.size, request.quality or None)
     contents = benchmark.read(Path(request.root).expanduser(), protocol)

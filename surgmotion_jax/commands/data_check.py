@@ -47,10 +47,10 @@ def data_check(request: Request) -> int:
     if request.benchmark is None:
         print("\n".join(listing([catalogue.get(name) for name in catalogue.names()])))
         return 0
-    benchmark = catalogue.get(request.benchmark)
     if request.root is None:
-        print("\n".join(layout(benchmark)))
+        print("\n".join(layout(catalogue.get(request.benchmark))))
         return 0
+    benchmark = catalogue.get(request.benchmark, request.root)
     findings = check(benchmark, Path(request.root).expanduser(), request.protocol, request.decode)
     print(json.dumps(dataclasses.asdict(findings), indent=2) if request.json else "\n".join(table(findings)))
     return PROBLEMS if findings.problems else 0

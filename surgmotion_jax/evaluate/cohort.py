@@ -42,7 +42,7 @@ def read_cohort(data: DataConfig, root: str) -> Cohort:
     Raises ValueError (BenchmarkError) where the root is not what the benchmark's layout says, or a split is empty.
     """
     contents = _read(data, root)
-    benchmark = catalogue.get(data.benchmark)
+    benchmark = catalogue.get(data.benchmark, root)
     check_disjoint(contents.cases)
     cases = {**contents.cases, "test": tuple(map(unlabelled, contents.cases["test"]))}
     for split, members in cases.items():
@@ -84,5 +84,5 @@ def drawn(cases: Sequence[Case], fraction: float, seed: int) -> tuple[Case, ...]
 
 
 def _read(data: DataConfig, root: str) -> Contents:
-    benchmark = catalogue.get(data.benchmark)
+    benchmark = catalogue.get(data.benchmark, root)
     return read_contents(benchmark, os.path.expanduser(root), catalogue.protocol_of(benchmark, data.protocol or None))

@@ -62,7 +62,7 @@ def evaluate_protocol(
 
     Raises ValueError as `run.evaluate` does, and where two folds test the same case.
     """
-    benchmark = catalogue.get(config.data.benchmark)
+    benchmark = catalogue.get(config.data.benchmark, root)
     members = benchmark.pooled.get(config.data.protocol)
     if members is None:
         return evaluate(config, source, root, workdir, probe=probe, say=say)

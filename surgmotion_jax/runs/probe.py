@@ -34,9 +34,9 @@ def read_probe_set(config: PretrainConfig, layout: MeshLayout) -> ProbeSet | Non
     settings = config.probe
     if not settings.benchmark:
         return None
-    benchmark = catalogue.get(settings.benchmark)
-    protocol = catalogue.protocol_of(benchmark, settings.protocol or None)
     root = Path(settings.root).expanduser()
+    benchmark = catalogue.get(settings.benchmark, root if root.is_dir() else None)
+    protocol = catalogue.protocol_of(benchmark, settings.protocol or None)
     if not root.is_dir():
         raise ValueError(
             f"probe.root {settings.root!r} is {'a file' if root.exists() else 'no folder here'}; give the folder of "

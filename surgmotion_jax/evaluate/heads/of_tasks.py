@@ -21,6 +21,7 @@ KIND_OF_HEAD = {"attentive": "tokens", "linear": "pooled", "knn": "pooled", "tem
 HEADS_OF_FAMILY = {
     "workflow": ("attentive", "linear", "knn", "temporal"),
     "action": ("attentive", "linear", "knn"),
+    "presence": ("attentive", "linear", "knn", "temporal"),
     "triplet": ("attentive", "linear", "knn", "temporal"),
     "skill": ("attentive", "linear", "knn"),
     "segmentation": ("dense",),

@@ -122,6 +122,21 @@ def unweighted(objective: Objective, weighting: str, why: str) -> Objective:
 # ---- columns of 0 and 1 ----
 
 
+def presence(label_NxK: ArrayLike, classes: Sequence[str]) -> Objective:
+    """Binary cross-entropy of classes that may be there together: the mean over classes. Targets are 0/1 [...,K].
+
+    Classes that never occur are named in `notes`. Raises ValueError for labels that are not 0 or 1, and another number
+    of columns.
+    """
+    labels = np.asarray(label_NxK).reshape(-1, np.shape(label_NxK)[-1])
+    if labels.shape[1] != len(classes):
+        raise ValueError(f"labels have {labels.shape[1]} columns, but there are {len(classes)} classes")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels span {labels.min()}..{labels.max()}; allowed are 0 and 1")
+    notes = absent_notes(labels.sum(0), classes)
+    return Objective("presence", len(classes), partial(multi_label, rows=()), jax.nn.sigmoid, notes=notes)
+
+
 def triplets(
     triplets_Cx3: np.ndarray,
     label_NxC: ArrayLike,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowRe
 from surgmotion_jax.evaluate.results import Results
 from surgmotion_jax.evaluate.tasks.action import ActionTask
 from surgmotion_jax.evaluate.tasks.depth import DepthTask
+from surgmotion_jax.evaluate.tasks.presence import PresenceTask
 from surgmotion_jax.evaluate.tasks.segmentation import SegmentationTask
 from surgmotion_jax.evaluate.tasks.skill import SkillTask
 from surgmotion_jax.evaluate.tasks.task import Task, Truth
@@ -31,6 +33,8 @@ def make_task(benchmark: Benchmark, contents: Contents) -> Task:
         return WorkflowTask(tuple(classes[benchmark.label]), relaxed=benchmark.name == RELAXED)
     if benchmark.family == "action":
         return ActionTask(tuple(classes[benchmark.label]))
+    if benchmark.family == "presence":
+        return PresenceTask(tuple(classes[benchmark.label]))
     if benchmark.family == "triplet":
         return TripletTask(tuple(classes[benchmark.label]), parts_of(classes))
     if benchmark.family == "skill":
@@ -83,4 +87,7 @@ class Truths:
 def task_of_results(fields: Results) -> Task:
     """The task of a finished evaluation, from the value of its `results.json`."""
     classes = {name: tuple(names) for name, names in fields["classes"].items()}
-    return make_task(catalogue.get(fields["benchmark"]), Contents(fields["benchmark"], fields["protocol"], classes, {}))
+    benchmark = catalogue.get(fields["benchmark"])
+    if benchmark.at is not None:  # its family was that of the data set
+        benchmark = dataclasses.replace(benchmark, family=fields["family"])
+    return make_task(benchmark, Contents(fields["benchmark"], fields["protocol"], classes, {}))

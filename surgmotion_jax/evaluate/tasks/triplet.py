@@ -10,6 +10,7 @@ import numpy as np
 from surgmotion_jax.evaluate.heads.targets import Objective, triplets, unweighted
 from surgmotion_jax.evaluate.metrics.bootstrap import Statistic
 from surgmotion_jax.evaluate.metrics.triplets import COMPONENTS, component_scores, video_wise
+from surgmotion_jax.evaluate.tasks.several import several_arrays, several_columns
 from surgmotion_jax.evaluate.tasks.task import Measure, Table, Truth, ratio_over, require_tables
 
 PARTS = ("instrument", "verb", "target")
@@ -32,9 +33,7 @@ class TripletTask:
 
     def columns(self, prediction: np.ndarray, truth: Truth) -> Table:
         """The true triplets, as `t3 t17`, and the score of each triplet."""
-        joined = [" ".join(f"t{k}" for k in np.flatnonzero(row)) for row in truth["label"]]
-        scores = {f"s{k}": prediction[:, k] for k in range(len(self.classes))}
-        return {"truth": np.array(joined, dtype=object), **scores}
+        return several_columns(prediction, truth["label"])
 
     def measures(self, tables: Sequence[Table]) -> list[Measure]:
         require_tables(tables)
@@ -53,11 +52,7 @@ class TripletTask:
 
     def arrays(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """(0/1 labels [N,C], scores [N,C]) of a table."""
-        scores_NxC = np.stack([table[f"s{k}"] for k in range(len(self.classes))], axis=1).astype(np.float64)
-        label_NxC = np.zeros(scores_NxC.shape, np.int64)
-        for row, words in enumerate(table["truth"]):
-            label_NxC[row, [int(word[1:]) for word in words.split()]] = 1
-        return label_NxC, scores_NxC
+        return several_arrays(table, len(self.classes))
 
 
 def parts_of(classes: Mapping[str, Sequence[str]]) -> np.ndarray:

@@ -35,6 +35,7 @@ LAYOUTS: dict[str, str] = {
     "c3vd": "surgmotion_jax.simulate.layouts.c3vd",
     "scared": "surgmotion_jax.simulate.layouts.scared",
     "hamlyn": "surgmotion_jax.simulate.layouts.hamlyn",
+    "own_frames": "surgmotion_jax.simulate.layouts.own_frames",
     "pretrain": "surgmotion_jax.simulate.layouts.pretrain",
 }
 """Name on the command line -> module with a `LAYOUT`. Benchmarks and their layouts share names."""

@@ -1,0 +1,161 @@
+"""Frames of one's own with a CSV: what is read, how cases are left out, and what an error names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surgmotion_jax.benchmarks import catalogue
+from surgmotion_jax.benchmarks.check import check
+from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.windows import ClipReader
+from surgmotion_jax.simulate.generate import SetConfig, generate
+from surgmotion_jax.simulate.instruments import EXCHANGED_KINDS
+from surgmotion_jax.simulate.number_strip import read_number
+from tests.simulate import fake_renderer
+
+CASES = ("anna", "berta", "carl", "dora")
+NAMED = ("case,frame,label", *(f"{case},{n}.png,{'cut' if n < 3 else 'clip'}" for case in CASES for n in (4, 2, 0)))
+SEVERAL = ("case,frame,hook,smoke in view", *(f"{case},{n}.png,{n % 2},1" for case in CASES for n in range(5)))
+
+
+def own(root, lines=NAMED, rates=()):
+    """Five frames of each case, each of one grey, and a table."""
+    for number, case in enumerate(CASES):
+        (root / "frames" / case).mkdir(parents=True, exist_ok=True)
+        for n in range(5):
+            grey = np.full((16, 24, 3), 40 * number + 5 * n, np.uint8)
+            Image.fromarray(grey).save(root / "frames" / case / f"{n}.png")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    if rates:
+        (root / "rates.csv").write_text("\n".join(rates) + "\n")
+    return root
+
+
+def read(root, case="anna"):
+    benchmark = catalogue.get("own_frames", root)
+    return benchmark.read(root, f"loco_{case}")
+
+
+def test_names_of_classes_make_a_workflow(tmp_path):
+    benchmark = catalogue.get("own_frames", own(tmp_path))
+    assert (benchmark.family, benchmark.label) == ("workflow", "label")
+    contents = read(tmp_path)
+    assert contents.classes == {"label": ("clip", "cut")}
+    (case,) = contents.cases["test"]
+    assert case.id == "anna"
+    assert case.times_N.tolist() == [0, 2, 4]  # in the order of the frames, whatever that of the lines
+    assert case.labels["label"].tolist() == [1, 1, 0]
+
+
+def test_columns_of_0_and_1_are_classes_that_may_be_there_together(tmp_path):
+    assert catalogue.get("own_frames", own(tmp_path, SEVERAL)).family == "presence"
+    contents = read(tmp_path)
+    assert contents.classes == {"label": ("hook", "smoke in view")}
+    (case,) = contents.cases["test"]
+    assert case.labels["label"].tolist() == [[0, 1], [1, 1], [0, 1], [1, 1], [0, 1]]
+
+
+def test_each_case_is_left_out_once_and_others_validate(tmp_path):
+    benchmark = catalogue.get("own_frames", own(tmp_path))
+    assert benchmark.pooled == {"loco": tuple(f"loco_{case}" for case in CASES)}
+    for case in CASES:
+        members = {split: [c.id for c in cases] for split, cases in read(tmp_path, case).cases.items()}
+        assert members["test"] == [case]
+        assert len(members["val"]) == 1
+        assert sorted(name for names in members.values() for name in names) == sorted(CASES)
+
+
+def test_the_frames_before_a_moment_are_seen_whether_labelled_or_not(tmp_path):
+    (case,) = read(own(tmp_path)).cases["test"]
+    window = ClipReader(3, 1.0, dataset="own_frames").sample(case, 4.0)
+    assert window.video_TxHxWx3[:, 0, 0, 0].tolist() == [10, 15, 20]
+
+
+def test_rates_say_how_far_frames_are_apart(tmp_path):
+    own(tmp_path, rates=("case,fps", "anna,2", "berta,1", "carl,1", "dora,0.5"))
+    times = {case.id: case.times_N.tolist() for cases in read(tmp_path).cases.values() for case in cases}
+    assert times["anna"] == [0, 1, 2]
+    assert times["dora"] == [0, 4, 8]
+
+
+def test_nothing_is_wrong_with_the_set_as_a_whole(tmp_path):
+    for lines in (NAMED, SEVERAL):
+        root = own(tmp_path / str(len(lines)), lines)
+        findings = check(catalogue.get("own_frames", root), root, decode=True)
+        assert findings.problems == ()
+        assert [row.cases for row in findings.splits] == [2, 1, 1]
+
+
+def changed(line, text, lines=NAMED):
+    return [*lines[:line], text, *lines[line + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (changed(0, "case,file,label"), r"labels.csv:1: found the header case,file,label; the layout asks for case,fr"),
+        (
+            changed(0, "case,frame"),
+            r"labels.csv:1: found the header case,frame; the layout asks for case,frame,label",
+        ),
+        (changed(0, "case,frame,a,a", SEVERAL), r"labels.csv:1: found the header case,frame,a,a; .* name of its own"),
+        (
+            changed(2, "anna,9.png,cut"),
+            r"labels.csv:3: found frame '9.png'; .* image in .*anna in column frame",
+        ),
+        (changed(2, "anna,../0.png,cut"), r"labels.csv:3: found frame '../0.png'; .* a plain name, without folders"),
+        (changed(2, "anna,4.png,cut"), r"labels.csv:3: found frame 4.png of case anna again; .* keep one of the lines"),
+        (changed(2, "anna,2.png,"), r"labels.csv:3: found an empty label; the layout asks for a value in column label"),
+        (changed(2, "anna,2.png"), r"labels.csv:3: found 2 cells instead of 3"),
+        (changed(2, "anna,1.png,1,2", SEVERAL), r"labels.csv:3: found smoke in view 2; .* from 0 to 1 in column smoke"),
+        (changed(2, "anna,1.png,,1", SEVERAL), r"labels.csv:3: found hook ''; .* from 0 to 1 in column hook"),
+        (
+            changed(2, "anna,1.png,yes,1", SEVERAL),
+            r"labels.csv:3: found hook 'yes'; .* from 0 to 1 in column hook",
+        ),
+        (changed(2, "emil,1.png,1,1", SEVERAL), r"frames/emil: found no such folder"),
+        (NAMED[:1], r"labels.csv: found no rows"),
+        (NAMED[:6], r"labels.csv: found 2 cases \(anna, berta\); the layout asks for at least 3: one to test"),
+        ((), r"labels.csv: found no line"),
+    ],
+)
+def test_an_error_names_file_line_and_column(tmp_path, lines, message):
+    with pytest.raises(BenchmarkError, match=message):
+        read(own(tmp_path, lines))
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        (("case,fps", "anna,1"), r"rates.csv: found no line for case berta; .* add the line"),
+        (("case,fps", "anna,0", "berta,1", "carl,1", "dora,1"), r"rates.csv:2: found fps 0; .* above 0, in column fps"),
+        (("case,fps", "anna,1", "anna,2"), r"rates.csv:3: found case anna again"),
+        (("case,rate", "anna,1"), r"rates.csv:1: found the header"),
+    ],
+)
+def test_an_error_in_the_rates_names_file_line_and_column(tmp_path, rates, message):
+    with pytest.raises(BenchmarkError, match=message):
+        read(own(tmp_path, rates=rates))
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path):
+    with pytest.raises(BenchmarkError, match=r"labels.csv: found no such file"):
+        catalogue.get("own_frames", tmp_path)
+
+
+def test_a_simulated_set_is_read_back(tmp_path):
+    """Columns are the kinds of instruments, as the scripts have them in the picture; frames are the right ones."""
+    config = SetConfig("own_frames", 3, 9.0, height=64, width=64, paint_frame_number=True, exchange=True)
+    made = {case.id: case for case in generate(config, tmp_path / "set", draw=fake_renderer.draw)}
+    contents = read(tmp_path / "set", "case01")
+    assert contents.classes["label"] == EXCHANGED_KINDS
+    for case in (case for cases in contents.cases.values() for case in cases):
+        script = made[case.id].script
+        for row, sample in enumerate(ClipReader(2, 1.0, dataset="own_frames").case_samples(case)):
+            frame = read_number(sample.video_TxHxWx3[-1])
+            assert frame == row
+            there = set(script.instruments_at(frame)[script.visible_TxM[frame]].tolist())
+            assert set(np.flatnonzero(case.labels["label"][row]).tolist()) <= there
+        assert case.labels["label"].any()
