@@ -65,7 +65,7 @@ class Lesson:
         """The encoder with the head on it, where both are trained."""
         config, encoder = work.config, work.features.source.encoder
         assert encoder is not None, "looked for when the evaluation began"
-        wanted = wanted_features(config, encoder.config.depth)
+        wanted = wanted_features(config, encoder.config.encoder.depth)
         head = self.head(work, wanted.shape(encoder, config.data))
         return make_network(encoder, head, wanted, config.finetune, config.data)
 

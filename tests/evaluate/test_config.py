@@ -21,11 +21,17 @@ from surgmotion_jax.evaluate.config import (
     ReportConfig,
     SweepConfig,
 )
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.encoder.weights import Origin
+from surgmotion_jax.evaluate.features.of_cohort import CohortFeatures
 from surgmotion_jax.evaluate.heads.of_tasks import check_head, check_platform, head_for
 from surgmotion_jax.evaluate.heads.targets import regression, segmentation
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.models.attention import IMPLEMENTATIONS
-from surgmotion_jax.models.config import ATTENTIONS
+from surgmotion_jax.models.config import ATTENTIONS, ModelConfig
 from surgmotion_jax.models.fused_attention import FUSED
+from surgmotion_jax.parallel.config import ParallelConfig
+from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.evaluate.evaluations import SMALL, changed
 from tests.evaluate.head_speed import quick
 
@@ -77,6 +83,16 @@ from tests.evaluate.head_speed import quick
 def test_a_field_that_cannot_be_is_named(cls, field, value, match):
     with pytest.raises(ValueError, match=match):
         cls(**{field: value})
+
+
+def test_a_dense_head_reads_four_blocks_where_the_variant_has_the_depth():
+    config, model = changed(SMALL, probe={"head": "dense"}), ModelConfig(variant="vit_nano", patch=8, dtype="float32")
+    assert model.depth == 0  # the variant's, which is 4
+    layout = MeshLayout(make_mesh(ParallelConfig(), jax.devices()[:1]))
+    encoder = FrozenEncoder(model, {}, Origin("small", ("target",), 0, ""), layout)
+    features = CohortFeatures(config, Source(encoder), cohort=None, folder="", say=print)
+    assert features.encoding.wanted.layers == (0, 1, 2, 3)
+    assert features.encoding.shape == (4, 1, 2, 2, 192)
 
 
 def test_a_pooled_cache_serves_only_heads_on_pooled_features():

@@ -46,7 +46,7 @@ class CohortFeatures:
             return None
         if self.config.finetune.trains:
             return Pixels(encoder, self.config.data, self.config.cache)
-        wanted = wanted_features(self.config, encoder.config.depth)
+        wanted = wanted_features(self.config, encoder.config.encoder.depth)
         return Encoding(encoder, wanted, self.config.data, self.config.cache)
 
     @functools.cached_property
