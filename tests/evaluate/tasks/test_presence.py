@@ -8,6 +8,7 @@ import pytest
 
 from surgmotion_jax.evaluate.heads.targets import presence
 from surgmotion_jax.evaluate.tasks.presence import PresenceTask
+from surgmotion_jax.evaluate.tasks.triplet import TripletTask
 
 TASK = PresenceTask(("hook", "smoke", "bag"))
 LABELS = (
@@ -69,3 +70,12 @@ def test_labels_that_are_not_0_or_1_are_refused():
         presence(np.array([[0, 1, 2]]), TASK.classes)
     with pytest.raises(ValueError, match="labels have 2 columns, but there are 3 classes"):
         presence(np.array([[0, 1]]), TASK.classes)
+
+
+def test_triplet_tables_leave_out_the_outputs_that_only_help_training():
+    """Five triplets, and outputs of their instruments, verbs and targets beside them."""
+    triplets = TripletTask(tuple("abcde"), np.array([[i, i % 2, 0] for i in range(5)]))
+    objective = triplets.objective({"label": np.eye(5, dtype=int)}, "none")
+    assert objective.outputs > 5
+    table = triplets.columns(np.zeros((5, objective.outputs)), {"label": np.eye(5, dtype=int)})
+    assert [name for name in table if name != "truth"] == ["s0", "s1", "s2", "s3", "s4"]
