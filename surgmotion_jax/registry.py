@@ -28,8 +28,11 @@ COMMANDS: dict[str, Command] = {
         "surgmotion_jax.commands.export:main", "write an encoder as StableHLO, checked against the original"
     ),
     "simulate": Command("surgmotion_jax.commands.simulate:main", "write simulated surgery in the layout of a data set"),
-    "evaluate": Command("surgmotion_jax.commands.evaluate:main", "score a frozen encoder on a benchmark"),
+    "evaluate": Command("surgmotion_jax.commands.evaluate:main", "score an encoder on a benchmark"),
     "compare": Command("surgmotion_jax.commands.compare:main", "one table of evaluations, with intervals"),
+    "study headroom": Command(
+        "surgmotion_jax.commands.study_headroom:main", "find out which data sets can tell encoders apart"
+    ),
     "ablate": Command("surgmotion_jax.commands.ablate:main", "train the rows of the ablation and write one table"),
     "bench": Command("surgmotion_jax.commands.bench:main", "time the training step, against its variants or PyTorch"),
     "plan": Command("surgmotion_jax.commands.plan:main", "what a run would need of a TPU slice, without having one"),

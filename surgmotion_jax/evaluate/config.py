@@ -17,8 +17,9 @@ from surgmotion_jax.models.config import ATTENTIONS, DTYPES, REMAT_POLICIES
 
 RECIPES = ("ours", "released")
 RESIZES = ("letterbox", "squash", "center_crop")
-HEADS = ("attentive", "linear", "knn", "dense", "temporal")
-POOLED_HEADS = ("linear", "knn", "temporal")
+HEADS = ("attentive", "linear", "knn", "dense", "temporal", "constant")
+POOLED_HEADS = ("linear", "knn", "temporal", "constant")
+UNTRAINED_HEADS = ("knn", "constant")
 FROZEN = "none"  # of finetune.blocks
 TUNED_HEADS = ("attentive", "linear", "dense")
 WEIGHTINGS = ("none", "balanced", "inverse", "inverse_sqrt", "effective_number")
@@ -58,7 +59,7 @@ class DataConfig:
 class ProbeSettings:
     """The head on the frozen features."""
 
-    head: str = "attentive"  # attentive, linear, knn, dense, temporal
+    head: str = "attentive"  # attentive, linear, knn, dense, temporal, constant (looks at nothing: chance)
     depth: int = 4  # attentive: attention layers in all
     heads: int = 16  # attentive: attention heads
     norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
@@ -239,7 +240,7 @@ class EvaluateConfig:
         """The fields that a repeated or resumed run must have equal, as plain JSON values: tuples become lists."""
         fields: ConfigFields = json.loads(json.dumps(dataclasses.asdict(self)))
         del fields["cache"]["ahead"], fields["sweep"]["save_every"], fields["sweep"]["memory_gb"]
-        if self.probe.head == "knn":
+        if self.probe.head in UNTRAINED_HEADS:
             fields["sweep"].clear()  # nothing is trained
         if not self.finetune.trains:
             del fields["finetune"]  # results of frozen encoders have no such section

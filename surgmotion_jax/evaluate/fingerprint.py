@@ -19,7 +19,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case
 from surgmotion_jax.checkpoints.errors import LISTED
 from surgmotion_jax.evaluate.cohort import Cohort, unlabelled
-from surgmotion_jax.evaluate.config import ConfigFields, trained_part
+from surgmotion_jax.evaluate.config import UNTRAINED_HEADS, ConfigFields, trained_part
 from surgmotion_jax.evaluate.features.cache import file_name
 from surgmotion_jax.evaluate.features.index import differing
 from surgmotion_jax.evaluate.results import CONFIG_FILE, SavedHead
@@ -82,8 +82,9 @@ def check_probe(probe: storage.PathLike, fields: ClaimFields) -> None:
     the cases that it was trained and chosen on: targets are scaled by the training cases, and a test case must not
     be one of them. Where an evaluation lies, how heads were optimised and how results are reported may differ.
     """
-    if fields["config"]["probe"]["head"] == "knn":
-        raise ValueError("--probe has nothing to load for probe.head=knn, which has no parameters")
+    head = fields["config"]["probe"]["head"]
+    if head in UNTRAINED_HEADS:
+        raise ValueError(f"--probe has nothing to load for probe.head={head}, which has no parameters")
     path = storage.as_path(probe) / CONFIG_FILE
     if not path.exists():
         raise ValueError(f"{path}: no such file; --probe names the workdir of a finished surgmotion evaluate")

@@ -16,6 +16,7 @@ from surgmotion_jax.evaluate.finetune.network import Network, make_network
 from surgmotion_jax.evaluate.finetune.predictor import TunedPredictor
 from surgmotion_jax.evaluate.finetune.step import Tuning
 from surgmotion_jax.evaluate.finetune.training import plan_candidates, train_candidates
+from surgmotion_jax.evaluate.heads.constant import ConstantPredictor
 from surgmotion_jax.evaluate.heads.fit import (
     Batches,
     TrainingSet,
@@ -34,7 +35,7 @@ from surgmotion_jax.evaluate.tasks.depth import typical_depth
 from surgmotion_jax.evaluate.tasks.families import DENSE, Truths
 from surgmotion_jax.models.parameters import Params
 
-DENSE_SAMPLE = 64  # training images whose truth decides a typical depth
+DENSE_SAMPLE = 64  # training images whose truth decides a typical depth, or a constant answer
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,22 @@ def learn(work: Evaluation) -> Learnt:
         work.say(f"note: {note}")
     if work.config.finetune.trains:
         return _networks(work, lesson)
-    return _neighbours(work, lesson) if work.config.probe.head == "knn" else _heads(work, lesson)
+    untrained = {"knn": _neighbours, "constant": _constant}
+    return untrained.get(work.config.probe.head, _heads)(work, lesson)
 
 
 def _neighbours(work: Evaluation, lesson: Lesson) -> Learnt:
     data = TrainingSet(lesson.positions, work.features.of(work.cohort.train), lesson.truths)
     near = NeighbourPredictor(data, lesson.objective.outputs, work.config.probe.neighbours)
     return Learnt(near, lesson.objective.notes, len(lesson.positions))
+
+
+def _constant(work: Evaluation, lesson: Lesson) -> Learnt:
+    dense = work.cohort.benchmark.family in DENSE
+    truth = lesson.truths.rows(spread(lesson.positions, DENSE_SAMPLE) if dense else lesson.positions)
+    constant = ConstantPredictor(truth, lesson.objective.outputs)
+    note = "the head looks at nothing: it answers with the mean of the training truth"
+    return Learnt(constant, (*lesson.objective.notes, note), len(lesson.positions))
 
 
 def _heads(work: Evaluation, lesson: Lesson) -> Learnt:

@@ -10,7 +10,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.evaluate.choice import Choice, choose, read_choice, write_choice
 from surgmotion_jax.evaluate.claim import claim
 from surgmotion_jax.evaluate.cohort import read_cohort, read_test_cases
-from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.evaluate.config import UNTRAINED_HEADS, EvaluateConfig
 from surgmotion_jax.evaluate.evaluation import Evaluation
 from surgmotion_jax.evaluate.features.of_cohort import CohortFeatures, Say
 from surgmotion_jax.evaluate.finetune.scope import check_encoder
@@ -57,7 +57,8 @@ def evaluate(
     if source.encoder is None:  # a head depends on these files alone; another may be scored on other test cases
         seen["features"] = source.digest([*cohort.train, *cohort.val])
     if not finished:  # asked before the workdir is claimed, for the remedy may be another config
-        of_cohort.check(learnt=bool(probe) or (config.probe.head != "knn" and (path / HEADS_FILE).exists()))
+        trained = config.probe.head not in UNTRAINED_HEADS and (path / HEADS_FILE).exists()
+        of_cohort.check(learnt=bool(probe) or trained)
     saved = claim(workdir, config, source, cohort.contents.protocol, probe, seen)["probe"]
     if finished:
         say("this evaluation is finished")

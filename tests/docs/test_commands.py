@@ -165,6 +165,7 @@ SHRUNK = {
     "bench": lambda line: with_flags(replaced(line, {"--steps": "2"}), SMALL_RUN),
     "simulate": lambda line: replaced(line, {"--cases": "6", "--minutes": "0.1", "--size": "48", "--workers": "1"}),
     "evaluate": lambda line: with_flags(line, SMALL_EVALUATION),
+    "study headroom": lambda line: [*line, *(flag.replace("--config.", "--set=") for flag in SMALL_EVALUATION)],
     "data ingest": lambda line: with_flags(line, ("--keep-outside", "--least-s=0.5", "--fps=12.5")),
     "convert": small_conversion,
     "extract": lambda line: replaced(line, {"--frames": "4", "--size": "32"}),

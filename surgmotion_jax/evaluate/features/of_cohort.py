@@ -20,6 +20,7 @@ from surgmotion_jax.evaluate.features.cache import (
 )
 from surgmotion_jax.evaluate.features.external import ExternalFeatures
 from surgmotion_jax.evaluate.features.pixels import Pixels
+from surgmotion_jax.evaluate.heads.fit import Zeros
 from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, wanted_features
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.parallel.config import ParallelConfig
@@ -60,7 +61,9 @@ class CohortFeatures:
         return self.source.encoder.layout if self.source.encoder else MeshLayout(make_mesh(ParallelConfig()))
 
     def of(self, cases: Sequence[Case]) -> Features:
-        """Features of the cases' moments, computed where they are not there yet."""
+        """Features of the cases' moments, computed where they are not there yet; zeros for a head that reads none."""
+        if self.config.probe.head == "constant":
+            return Zeros((1,))
         if self.encoding is None:
             return self.external.of(cases)
         if self.config.cache.kind != "none":
@@ -76,6 +79,8 @@ class CohortFeatures:
 
         Where heads are `learnt` already, the features of training cases are not needed any more.
         """
+        if self.config.probe.head == "constant":
+            return
         if self.encoding is None:
             _ = self.external
             return

@@ -17,15 +17,22 @@ from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.temporal import TemporalConfig
 
 PIXELS = "pixels"  # in the place of a head's name where an encoder in training reads the rows first
-KIND_OF_HEAD = {"attentive": "tokens", "linear": "pooled", "knn": "pooled", "temporal": "pooled", "dense": "layers"}
+KIND_OF_HEAD = {
+    "attentive": "tokens",
+    "linear": "pooled",
+    "knn": "pooled",
+    "temporal": "pooled",
+    "dense": "layers",
+    "constant": "pooled",
+}
 HEADS_OF_FAMILY = {
-    "workflow": ("attentive", "linear", "knn", "temporal"),
-    "action": ("attentive", "linear", "knn"),
-    "presence": ("attentive", "linear", "knn", "temporal"),
-    "triplet": ("attentive", "linear", "knn", "temporal"),
-    "skill": ("attentive", "linear", "knn"),
-    "segmentation": ("dense",),
-    "depth": ("dense",),
+    "workflow": ("attentive", "linear", "knn", "temporal", "constant"),
+    "action": ("attentive", "linear", "knn", "constant"),
+    "presence": ("attentive", "linear", "knn", "temporal", "constant"),
+    "triplet": ("attentive", "linear", "knn", "temporal", "constant"),
+    "skill": ("attentive", "linear", "knn", "constant"),
+    "segmentation": ("dense", "constant"),
+    "depth": ("dense", "constant"),
 }
 LAYERS = 4  # that a dense head reads by default
 MOST_DOUBLINGS = (256, 128, 64, 32)  # channels of the dense head's up-sampling
