@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.filter
 import numpy as np
 from av.video.stream import VideoStream
 
@@ -45,7 +46,7 @@ class Storage:
     options: Mapping[str, str] = field(default_factory=lambda: {"g": "10", "bf": "2", "crf": "10"})
     matrix: str = "bt601"
     full: bool = False
-    tagged: bool = True
+    tagged: bool = True  # with the matrix; full range is always said, as it cannot be read off otherwise
     pixel_aspect: Fraction = Fraction(1)
     turn: int = 0  # degrees to the left, by the display matrix
     fields: str = ""  # "tff" or "bff": flags each frame as interlaced
@@ -62,12 +63,26 @@ def write(path: Path, pictures: Sequence[np.ndarray], how: Storage = ORDINARY) -
     with av.open(str(path), "w") as container:
         stream = container.add_stream(how.codec, rate=how.rate, options=dict(how.options))
         _describe(stream, pictures[0].shape, how)
+        graph: av.filter.Graph | None = None
         for number, picture in enumerate(pictures):
             frame = _stored(picture, how)
             frame.pts, frame.time_base = how.first + number, Fraction(1, how.rate)
+            if how.fields:
+                graph = graph or _flagging(frame, how)
+                graph.vpush(frame)
+                frame = graph.vpull()
+                frame.pict_type = 0  # the encoder chooses
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def _flagging(frame: av.VideoFrame, how: Storage) -> av.filter.Graph:
+    """What marks frames as interlaced, with the field that comes first."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("setfield", f"mode={how.fields}"), graph.add("buffersink")).configure()
+    return graph
 
 
 def woven(scenes: Sequence[np.ndarray], fields: str) -> list[np.ndarray]:
@@ -89,7 +104,9 @@ def _describe(stream: VideoStream, shape: tuple[int, ...], how: Storage) -> None
     if how.pixel_aspect != 1:
         context.sample_aspect_ratio = how.pixel_aspect
     if how.tagged:
-        context.colorspace, context.color_range = TAGS[how.matrix], 2 if how.full else 1
+        context.colorspace = TAGS[how.matrix]
+    if how.tagged or how.full:
+        context.color_range = 2 if how.full else 1
     if how.transfer is not None:
         context.color_trc = how.transfer
     if how.turn:
@@ -111,7 +128,9 @@ def _stored(picture: np.ndarray, how: Storage) -> av.VideoFrame:
         rows[:, : values.shape[1]] = np.clip(np.round(values), 0, 255)
         plane.update(rows.tobytes())
     if how.tagged:
-        frame.colorspace, frame.color_range = TAGS[how.matrix], 2 if how.full else 1
+        frame.colorspace = TAGS[how.matrix]
+    if how.tagged or how.full:
+        frame.color_range = 2 if how.full else 1
     if how.transfer is not None:
         frame.color_trc = how.transfer
     return frame
