@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
-from surgmotion_jax import storage
 from surgmotion_jax.commands.command_line import CommandLine, comma_list, config_flags, flag, positional, switch
 from surgmotion_jax.commands.configs import pretrain_config
 from surgmotion_jax.corpus.beam import BeamEngine
@@ -20,7 +20,7 @@ from surgmotion_jax.corpus.config import IngestConfig
 from surgmotion_jax.corpus.declared import declared
 from surgmotion_jax.corpus.engine import Engine, LocalEngine
 from surgmotion_jax.corpus.lists import read_lists
-from surgmotion_jax.corpus.pipeline import LOSSES, Ingested, ingest
+from surgmotion_jax.corpus.pipeline import LOSSES, REPORT, Ingested, ingest
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.pages.corpus import corpus_page
 
@@ -75,11 +75,10 @@ def data_ingest(request: Request) -> int:
     )
     sources = sources_of(request)
     with engine_of(request) as engine:
-        made = ingest(sources, request.out, config, engine, read_lists(request.exclude))
-    page = storage.as_path(request.out) / "report.html"
-    storage.write_text_atomic(page, corpus_page(request.out, made, request.pictures))
+        page = partial(corpus_page, request.out, pictures=request.pictures)
+        made = ingest(sources, request.out, config, engine, read_lists(request.exclude), page)
     print("\n".join(summary(request.out, made)))
-    print(f"wrote {page}")
+    print(f"wrote {request.out}/{REPORT}")
     return 0
 
 

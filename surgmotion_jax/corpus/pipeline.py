@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.media import DEFAULT_LIMITS
 from surgmotion_jax.data.records.manifest import MANIFEST, SHARDS, WORK, Manifest, StoredSet, write_manifest
 
-LOSSES, FINGERPRINTS = "left_out.jsonl", "fingerprints.json"
+LOSSES, FINGERPRINTS, REPORT = "left_out.jsonl", "fingerprints.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,11 @@ def ingest(
     config: IngestConfig,
     engine: Engine,
     listed: Sequence[ListedVideo] = (),
+    page: Callable[[Ingested], str] | None = None,
 ) -> Ingested:
     """Writes a store of what the sources hold, without copies, without what `listed` shows, without what is no surgery.
+
+    `page` makes the report, which is written before the store is finished, as all that belongs to it.
 
     Raises ValueError where a source names nothing, the folder holds another store, or nothing is left.
     """
@@ -82,8 +85,11 @@ def ingest(
     )
     write_losses(Path(out) / LOSSES, losses)
     write_list(Path(out) / FINGERPRINTS, (ListedVideo("", one) for one in kept_seconds(kept, parts)))
+    made = Ingested(manifest, tuple(losses), tuple((recording, unit) for recording, _, unit in units))
+    if page is not None:
+        storage.write_text_atomic(Path(out) / REPORT, page(made))
     finish(out, manifest)
-    return Ingested(manifest, tuple(losses), tuple((recording, unit) for recording, _, unit in units))
+    return made
 
 
 def begin(out: str) -> None:

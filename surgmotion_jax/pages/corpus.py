@@ -8,10 +8,11 @@ from pathlib import Path
 
 from surgmotion_jax.corpus.losses import COPY, LEAK, NEAR_COPY, UNREADABLE, Loss
 from surgmotion_jax.corpus.pipeline import Ingested
-from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.mixture import shares
-from surgmotion_jax.data.records.manifest import Manifest, StoredCase
-from surgmotion_jax.data.records.source import Location
+from surgmotion_jax.data.records.jpeg import decode_jpeg
+from surgmotion_jax.data.records.manifest import SHARDS, Manifest
+from surgmotion_jax.data.records.record import unpack
+from surgmotion_jax.data.records.shard import Shard
 from surgmotion_jax.pages.evaluation import rows_table
 from surgmotion_jax.report.html import Section, page, sentence
 from surgmotion_jax.report.pictures import jpeg_uri, shrink
@@ -39,7 +40,7 @@ def corpus_page(out: str, made: Ingested, pictures: bool = False) -> str:
         Section("Lengths and rates", rows_table(*_lengths(made)) + rows_table(*_rates(made))),
     ]
     if pictures:
-        sections.append(Section("Pictures", "".join(_sheet(out, manifest.cases))))
+        sections.append(Section("Pictures", "".join(_sheet(out, manifest))))
     return page("Corpus", f"{hours:.2f} hours of {len(manifest.cases)} cases", sections, "corpus report")
 
 
@@ -106,11 +107,12 @@ def _rates(made: Ingested) -> Table:
     return ("frames a second", "recordings"), [(f"{fps:g}", count) for fps, count in sorted(counted.items())]
 
 
-def _sheet(out: str, cases: Sequence[StoredCase]) -> Iterator[str]:
-    """A frame from the middle of the first stretch of each case, of evenly spread ones where there are many."""
-    for case in cases[:: -(-len(cases) // _SHOWN)]:
-        start, stop = case.stretches[0]
-        path = str(Location(str(Path(out).absolute()), case.dataset, case.case))
-        (picture,) = read_frames(path, [float((start + stop) // 2 * case.time_base)], info=probe(path))
+def _sheet(out: str, manifest: Manifest) -> Iterator[str]:
+    """A frame from the middle of each case, of evenly spread ones where there are many."""
+    for case in manifest.cases[:: -(-len(manifest.cases) // _SHOWN)]:
+        place = case.places[len(case.places) // 2]
+        path = Path(out) / SHARDS / manifest.shards[place.shard].name
+        record = unpack(str(path), Shard(path).read(place.position))
+        picture = decode_jpeg(record.frames[0], (case.height, case.width))
         uri = jpeg_uri(shrink(picture, _THUMB), _THUMB_BYTES)
         yield f'<img src="{uri}" width="{_THUMB}" alt="">'
