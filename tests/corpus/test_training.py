@@ -29,6 +29,7 @@ SMALL = {
     "heldout.clips": 8,
     "heldout.batch": 8,
     "checkpoint.every": 2,
+    "run.log_every": 1,
     "run.tensorboard": "off",
 }
 
