@@ -6,6 +6,7 @@ Letters: M pictures of a part that were looked at, T seconds.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,14 @@ def kept_seconds(kept: Sequence[Kept], sources: Sequence[Source]) -> Iterator[Fi
         yield dataclasses.replace(seconds, strong_T=seconds.strong_T & kept_T)
 
 
+def _left_out(part: Part, seconds: int) -> np.ndarray:
+    """Whether a second is left out anyway, even in part, bool [T]: a title that two recordings share is no copy."""
+    flag_T = np.zeros(seconds, bool)
+    for run in part.left_out:
+        flag_T[int(run.start / part.rate) : math.ceil(run.stop / part.rate)] = True
+    return flag_T
+
+
 def _frames(part: Part, start: int, stop: int) -> tuple[int, int]:
     """Pictures that were looked at as numbers of frames."""
     return part.first + start * part.step, min(part.first + stop * part.step, part.first + part.frames)
@@ -135,5 +144,6 @@ def named_parts(recording: Recording, content: str, unit: Unit, prints: Sequence
     """The parts of a unit under the names of its source; takes after the first are cases of their own."""
     for number, (part, seconds) in enumerate(zip(unit.parts, prints, strict=True)):
         case = recording.case if not number else f"{recording.case}.take{number + 1}"
-        named = Fingerprint(recording.dataset, case, seconds.hash_TxW, seconds.strong_T, part.first / part.fps)
+        strong_T = seconds.strong_T & ~_left_out(part, len(seconds))
+        named = Fingerprint(recording.dataset, case, seconds.hash_TxW, strong_T, part.first / part.fps)
         yield Source(recording, content, case, part, named)

@@ -119,7 +119,7 @@ def write_operation(number: int, root: Path, planned: Plan) -> dict[str, Truth]:
     if number in planned.damaged:
         return _write_damaged(number, video, root, name)
     path = write_folder(root / name, video) if not suffix else write_file(root / f"{name}{suffix}", video, FPS)
-    other = f"{SPECIALTIES[(number + 1) % 4]}/copy{number:03d}"
+    other = f"{SPECIALTIES[3]}/copy{number:03d}"  # listed after the original, which therefore stays
     if number in planned.exact:
         shutil.copytree(path, root / other) if path.is_dir() else shutil.copy(path, _made(root / f"{other}{suffix}"))
         truth[other + suffix] = {COPY: np.ones(SECONDS, bool)}
