@@ -44,7 +44,7 @@ def test_help_names_the_layouts(capsys):
         (["--layout=cholec80", "--out=x", "--cases=two"], "--cases is 'two'; it must be a whole number"),
         (["--layout=cholec80", "--out=x", "--case=2"], "unknown argument '--case=2'"),
         (["--layout=cholec80", "--out=x", "--cases=2"], "--cases is 2; this data set has 80 cases in 3 splits"),
-        (["--layout=cholec80", "--out=x", "--nuisance=2"], "nuisance"),
+        (["--layout=cholec80", "--out=x", "--nuisance=3"], "nuisance"),
         (["--layout=cholec80", "--out=x", "--seed=-1"], "--seed is -1"),
     ],
 )

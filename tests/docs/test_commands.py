@@ -159,13 +159,19 @@ def small_ablation(line: list[str]) -> list[str]:
     return with_flags(replaced(line, rows), (*SMALL_RUN, "--rows=plain,all"))
 
 
+def small_simulation(line: list[str]) -> list[str]:
+    # Its folds want all clips of each action.
+    cases, minutes = ("160", "0.01") if "--layout=surgicalactions160" in line else ("6", "0.1")
+    return replaced(line, {"--cases": cases, "--minutes": minutes, "--size": "48", "--workers": "1"})
+
+
 SHRUNK = {
     "pretrain": small_pretraining,
     "ablate": small_ablation,
     # Compiling for TPUs takes minutes: tests/commands/test_plan.py does.
     "plan": lambda line: with_flags(replaced(line, {"--topology": "gpu:h100x8"}), SMALL_RUN),
     "bench": lambda line: with_flags(replaced(line, {"--steps": "2"}), SMALL_RUN),
-    "simulate": lambda line: replaced(line, {"--cases": "6", "--minutes": "0.1", "--size": "48", "--workers": "1"}),
+    "simulate": small_simulation,
     "evaluate": lambda line: with_flags(line, SMALL_EVALUATION),
     "study headroom": lambda line: [*line, *(flag.replace("--config.", "--set=") for flag in SMALL_EVALUATION)],
     "data ingest": lambda line: with_flags(line, ("--keep-outside", "--least-s=0.5", "--fps=12.5")),
@@ -190,22 +196,36 @@ def environment(arguments: list[str], world: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **cache}
 
 
+def converts(command: Command) -> bool:
+    """Whether it makes weights of released ones, which commands of other pages read."""
+    return command.words[1] == "convert" and not command.words[2].startswith("runs/")
+
+
+def remove_output(arguments: list[str], world: Path) -> None:
+    """Several pages show how to make the same set or the same weights, and nothing is overwritten."""
+    if arguments[0] == "simulate":
+        out = next(word.partition("=")[2] for word in arguments if word.startswith("--out="))
+    elif arguments[0] == "convert":
+        out = arguments[2]
+    else:
+        return
+    shutil.rmtree(world / out, ignore_errors=True)
+
+
 @pytest.mark.slow
 def test_every_command_of_the_pages_runs_at_a_small_size(world):
-    """Each in a process of its own, as a reader runs them, one after another."""
-    failed = {}
-    for command in OURS:
+    """Each in a process of its own, as a reader runs them, one after another; released weights are converted first."""
+    failed = []
+    for command in sorted(OURS, key=converts, reverse=True):
         arguments = small(command.words)
-        if "simulate" in arguments:  # several pages show how to make the same set
-            out = next(word.partition("=")[2] for word in arguments if word.startswith("--out="))
-            shutil.rmtree(world / out, ignore_errors=True)
+        remove_output(arguments, world)
         line = [sys.executable, "-m", "surgmotion_jax", *arguments]
         ended = subprocess.run(
             line, check=False, cwd=world, env=environment(arguments, world), capture_output=True, text=True
         )
         if ended.returncode:
-            failed[str(command)] = (ended.returncode, ended.stderr[-500:])
-    assert not failed
+            failed.append(f"{command}: code {ended.returncode}, {ended.stderr[-500:]}")
+    assert not failed, "\n".join(failed)
 
 
 @pytest.mark.slow
