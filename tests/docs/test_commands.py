@@ -66,6 +66,7 @@ RELEASED_PREDICTOR = (
     "--config.model.predictor.width=32",
     "--config.model.predictor.depth=2",
     "--config.model.predictor.heads=2",
+    "--config.model.predictor.mask_tokens=3",
 )
 
 
@@ -196,14 +197,15 @@ def environment(arguments: list[str], world: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **cache}
 
 
-def converts(command: Command) -> bool:
-    """Whether it makes weights of released ones, which commands of other pages read."""
-    return command.words[1] == "convert" and not command.words[2].startswith("runs/")
+def early(command: Command) -> int:
+    """What makes weights of released ones comes first, as other pages read them; first of all, what only looks."""
+    converts = command.words[1] == "convert" and not command.words[2].startswith("runs/")
+    return converts + ("--dry-run" in command.words)
 
 
 def remove_output(arguments: list[str], world: Path) -> None:
-    """Several pages show how to make the same set or the same weights, and nothing is overwritten."""
-    if arguments[0] == "simulate":
+    """Several pages make the same set, weights or features, and nothing is overwritten."""
+    if arguments[0] in ("simulate", "extract"):
         out = next(word.partition("=")[2] for word in arguments if word.startswith("--out="))
     elif arguments[0] == "convert":
         out = arguments[2]
@@ -216,7 +218,7 @@ def remove_output(arguments: list[str], world: Path) -> None:
 def test_every_command_of_the_pages_runs_at_a_small_size(world):
     """Each in a process of its own, as a reader runs them, one after another; released weights are converted first."""
     failed = []
-    for command in sorted(OURS, key=converts, reverse=True):
+    for command in sorted(OURS, key=early, reverse=True):
         arguments = small(command.words)
         remove_output(arguments, world)
         line = [sys.executable, "-m", "surgmotion_jax", *arguments]
