@@ -16,20 +16,9 @@ from surgmotion_jax.evaluate.run import evaluate
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.runs.evaluation import describe
 from tests.benchmarks.simulated import make
-from tests.evaluate.encoders import small_encoder
-from tests.evaluate.evaluations import SMALL, changed, cholec80, read
+from tests.evaluate.evaluations import SMALL, changed, read
 
 TUNED = changed(SMALL, finetune={"blocks": "last:1", "remat": "none"}, sweep={"epochs": 1})
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return cholec80(tmp_path_factory.mktemp("set") / "set")
-
-
-@pytest.fixture(scope="module")
-def source():
-    return Source(small_encoder())
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.pages.evaluation import results_section
 from tests.benchmarks.simulated import make
-from tests.evaluate.encoders import small_encoder
 from tests.evaluate.evaluations import SMALL, changed, read
 
 POOL_MEMBERS = catalogue.get("surgicalactions160").pooled["folds"]
@@ -35,11 +34,6 @@ POOL = changed(
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return make("surgicalactions160", tmp_path_factory.mktemp("set") / "set", CLIPS, seconds=0.5)
-
-
-@pytest.fixture(scope="module")
-def source():
-    return Source(small_encoder())
 
 
 @pytest.fixture(scope="module")

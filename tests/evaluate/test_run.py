@@ -35,16 +35,6 @@ KEPT = ("results.json", "predictions.csv", "choice.json", "heads.npz", "config.j
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return cholec80(tmp_path_factory.mktemp("set") / "set")
-
-
-@pytest.fixture(scope="module")
-def source():
-    return Source(small_encoder())
-
-
-@pytest.fixture(scope="module")
 def finished(root, source, tmp_path_factory):
     """A whole run: its folder, and what it said."""
     said: list[str] = []
