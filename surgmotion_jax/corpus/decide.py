@@ -78,7 +78,7 @@ def shared(
         part, length = sources[row].part, len(sources[row].seconds)
         start, stop = max(0, match.start - _MARGIN_S), min(length, match.stop + _MARGIN_S)
         # The last second may go on for a part of one.
-        last = round(stop * part.rate) if stop < length else -(-part.frames // part.step)
+        last = round(stop * part.rate) if stop < length else part.pictures
         leak = match.second < len(listed)
         run = Run(round(start * part.rate), last, LEAK if leak else NEAR_COPY)
         by_source.setdefault(row, []).append((run, _where(match, sources, listed)))
@@ -93,8 +93,7 @@ def decide(
     for row, source in enumerate(sources):
         part, others = source.part, common.get(row, ())
         left_out = [*part.left_out, *(run for run, _ in others)]
-        pictures = -(-part.frames // part.step)
-        remaining, short = kept(pictures, left_out, part.cuts, round(config.least_s * part.rate))
+        remaining, short = kept(part.pictures, left_out, part.cuts, round(config.least_s * part.rate))
         losses += [source.loss(run) for run in (*part.left_out, *short)]
         losses += [source.loss(run, detail) for run, detail in others]
         if remaining:

@@ -76,6 +76,11 @@ class Part:
         """Pictures a second that were looked at."""
         return self.fps / self.step
 
+    @property
+    def pictures(self) -> int:
+        """How many of the frames were looked at."""
+        return math.ceil(self.frames / self.step)
+
 
 @dataclass(frozen=True)
 class Unit:

@@ -11,16 +11,19 @@ import io
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, image_names, natural_key
 from surgmotion_jax.data.records.source import Location, data_sets, is_records, parse_location, stretches
 from surgmotion_jax.data.sample import Fault
 from surgmotion_jax.data.tfds_source import is_tfds, locations
+
+T = TypeVar("T")
 
 VIDEO_SUFFIXES = (
     ".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf",
@@ -87,26 +90,27 @@ def sources_at(path: str) -> dict[str, SourceConfig]:
 
 def _from_tfds(dataset: str, source: SourceConfig) -> list[VideoFile]:
     """The cases of a TFDS folder, or of one of its splits. A case in several splits is one case."""
-    try:
-        found = locations(source.path)
-    except ValueError as error:
-        raise ValueError(f"source {dataset!r}: {error}") from error
-    if not found:
-        raise ValueError(f"source {dataset!r}: no readable video at {source.path}: it names no case")
+    found = _found(dataset, source, locations)
     return [VideoFile(dataset, str(location), location.case, source.specialty) for location in found]
 
 
 def _from_records(dataset: str, source: SourceConfig) -> list[VideoFile]:
     """What a store of records kept of its cases, stretch by stretch. The store knows their specialty."""
+    found = _found(dataset, source, stretches)
+    return [
+        VideoFile(dataset, one.path, one.case, one.specialty, start_s=one.start_s, end_s=one.end_s) for one in found
+    ]
+
+
+def _found(dataset: str, source: SourceConfig, look: Callable[[str], list[T]]) -> list[T]:
+    """What a path names. Raises ValueError with the source's name, also where it names nothing."""
     try:
-        found = stretches(source.path)
+        found = look(source.path)
     except ValueError as error:
         raise ValueError(f"source {dataset!r}: {error}") from error
     if not found:
         raise ValueError(f"source {dataset!r}: no readable video at {source.path}: it names no case")
-    return [
-        VideoFile(dataset, one.path, one.case, one.specialty, start_s=one.start_s, end_s=one.end_s) for one in found
-    ]
+    return found
 
 
 def _find(path: str) -> tuple[list[str], str]:

@@ -9,7 +9,6 @@ another program, is read through once.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from surgmotion_jax import storage
+from surgmotion_jax.data.location import put_together, taken_apart
 from surgmotion_jax.data.media import FrameTable, Limits, Size, UnreadableVideo, VideoInfo, check_times
 from surgmotion_jax.data.segment import FIELDS, Segment, parse_segment
 from surgmotion_jax.data.still import decoded_still, displayed_size, open_still
@@ -41,8 +41,7 @@ class Location:
     case: str = ""
 
     def __str__(self) -> str:
-        split = f"#{self.split}" if self.split else ""
-        return f"{PREFIX}{self.folder}{split}{'/' + self.case if self.case else ''}"
+        return put_together(PREFIX, self.folder, self.split, self.case)
 
 
 def is_tfds(path: str) -> bool:
@@ -51,12 +50,9 @@ def is_tfds(path: str) -> bool:
 
 def parse_location(path: str) -> Location:
     """Takes a path apart. Raises ValueError where it names no folder."""
-    folder, _, rest = path.removeprefix(PREFIX).partition("#")
-    split, _, case = rest.partition("/")
-    if not is_tfds(path) or not folder:
+    folder, split, case = taken_apart(path, PREFIX)
+    if not folder:
         raise ValueError(f"{path!r} is no TFDS location; write {PREFIX}FOLDER, or {PREFIX}FOLDER#SPLIT")
-    # One name for one folder, so that a video listed twice is found out.
-    folder = os.path.realpath(os.path.expanduser(folder)) if storage.is_local(folder) else folder
     return Location(folder, split, case)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from surgmotion_jax.models.layout import VMEM_BYTES, Names
 from surgmotion_jax.parallel.config import ParallelConfig
@@ -147,6 +147,11 @@ class MeshLayout:
     def batch_parts(self) -> int:
         """Number of shards of the batch."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+
+def laid_out(leaf: jax.Array, sharding: Sharding | None) -> jax.Array:
+    """Shape and dtype of a leaf with a sharding, standing for an array."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[return-value]
 
 
 def check_batch(field: str, batch: int, layout: MeshLayout, accumulate: int = 1) -> None:

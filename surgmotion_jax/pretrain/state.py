@@ -7,12 +7,11 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Sharding
 
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.optim.ownership import map_owned
-from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.parallel.mesh import MeshLayout, laid_out
 from surgmotion_jax.parallel.rules import parameter_shardings
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.optimizer import make_optimizer
@@ -90,11 +89,6 @@ def abstract_state(config: PretrainConfig, layout: MeshLayout) -> TrainState:
             laid_out, shapes.teacher, parameter_shardings(layout.mesh, shapes.teacher, teacher_axes(config))
         ),
     )
-
-
-def laid_out(leaf: jax.Array, sharding: Sharding | None) -> jax.Array:
-    """Shape and dtype of a leaf with a sharding, standing for an array."""
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[return-value]
 
 
 def kept_for_parameters(state: TrainState) -> optax.OptState:

@@ -7,7 +7,6 @@ stretch.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from surgmotion_jax import storage
 from surgmotion_jax.checks import did_you_mean
+from surgmotion_jax.data.location import put_together, taken_apart
 from surgmotion_jax.data.media import FrameTable, Limits, Size, UnreadableVideo, VideoInfo, check_times
 from surgmotion_jax.data.records.jpeg import decode_jpeg
 from surgmotion_jax.data.records.manifest import StoredCase, StoredSet
@@ -36,8 +35,7 @@ class Location:
     case: str = ""
 
     def __str__(self) -> str:
-        named = f"#{self.dataset}{'/' + self.case if self.case else ''}" if self.dataset else ""
-        return f"{PREFIX}{self.folder}{named}"
+        return put_together(PREFIX, self.folder, self.dataset, self.case)
 
 
 class Stretch(NamedTuple):
@@ -56,12 +54,9 @@ def is_records(path: str) -> bool:
 
 def parse_location(path: str) -> Location:
     """Takes a path apart. Raises ValueError where it names no folder."""
-    folder, _, rest = path.removeprefix(PREFIX).partition("#")
-    dataset, _, case = rest.partition("/")
-    if not is_records(path) or not folder:
+    folder, dataset, case = taken_apart(path, PREFIX)
+    if not folder:
         raise ValueError(f"{path!r} names no store of records; write {PREFIX}FOLDER, or {PREFIX}FOLDER#DATASET")
-    # One name for one folder, so that a case listed twice is found out.
-    folder = os.path.realpath(os.path.expanduser(folder)) if storage.is_local(folder) else folder
     return Location(folder, dataset, case)
 
 
@@ -109,7 +104,7 @@ def check_rate(path: str, fps: float) -> None:
 
 def probe_records(path: str, limits: Limits) -> VideoInfo:
     """What the manifest tells of a case. Raises UnreadableVideo: no such case, or over a cap."""
-    case = _case(path)
+    case = _case(path, parse_location(path))
     duration_s = float(case.end * case.time_base)
     limits.check_pixels(path, case.width, case.height)
     limits.check_duration(path, duration_s)
@@ -119,13 +114,13 @@ def probe_records(path: str, limits: Limits) -> VideoInfo:
 def read_records(info: VideoInfo, times_s: Sequence[float], size: Size) -> np.ndarray:
     """Frames on display at `times_s`, uint8 [T, H, W, 3]. Raises UnreadableVideo naming the case."""
     check_times(times_s)
-    case = _case(info.path)
-    first_R = [place.first for place in case.places]
+    location = parse_location(info.path)
+    first_R = [place.first for place in _case(info.path, location).places]
     shown: dict[tuple[int, int], np.ndarray] = {}
     keys = []
     for tick in (info.tick(time_s) for time_s in times_s):
         number = max(0, bisect_right(first_R, tick) - 1)
-        record = _record(info.path, number)
+        record = _record(info.path, location, number)
         frame = max(0, int(np.searchsorted(record.tick_T, tick, side="right")) - 1)
         keys.append((number, frame))
         if keys[-1] not in shown:
@@ -135,7 +130,8 @@ def read_records(info: VideoInfo, times_s: Sequence[float], size: Size) -> np.nd
 
 def read_all_records(info: VideoInfo, size: Size) -> FrameTable:
     """Every frame that was kept of a case."""
-    records = [_record(info.path, number) for number in range(len(_case(info.path).places))]
+    location = parse_location(info.path)
+    records = [_record(info.path, location, number) for number in range(len(_case(info.path, location).places))]
     video = np.stack([_picture(info, frame, size) for record in records for frame in record.frames])
     return FrameTable(info, np.concatenate([record.tick_T for record in records]), video)
 
@@ -145,16 +141,14 @@ def _stretches_of(case: StoredCase) -> Iterator[tuple[float, float]]:
         yield float(start * case.time_base), float(end * case.time_base)
 
 
-def _case(path: str) -> StoredCase:
-    location = parse_location(path)
+def _case(path: str, location: Location) -> StoredCase:
     try:
         return open_store(location.folder).case(location.dataset, location.case)
     except ValueError as error:
         raise UnreadableVideo(path, str(error)) from error
 
 
-def _record(path: str, number: int) -> Record:
-    location = parse_location(path)
+def _record(path: str, location: Location, number: int) -> Record:
     try:
         return open_record(location.folder, location.dataset, location.case, number)
     except ValueError as error:

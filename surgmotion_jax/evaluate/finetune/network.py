@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, Sharding
+from jax.sharding import NamedSharding
 
 from surgmotion_jax.evaluate.config import DataConfig, FinetuneConfig
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, features
@@ -22,7 +22,7 @@ from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.probe import ProbeConfig, probe
-from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.parallel.mesh import MeshLayout, laid_out
 from surgmotion_jax.parallel.rules import parameter_shardings
 
 
@@ -108,8 +108,3 @@ def make_network(
 def _as_tokens(tokens_BxtxhxwxD: jax.Array) -> jax.Array:
     """[B,N,D]."""
     return tokens_BxtxhxwxD.reshape(len(tokens_BxtxhxwxD), -1, tokens_BxtxhxwxD.shape[-1])
-
-
-def laid_out(leaf: jax.Array, sharding: Sharding) -> jax.Array:
-    """Shape and dtype of a leaf with a sharding, standing for an array."""
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[return-value]

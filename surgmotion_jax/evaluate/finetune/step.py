@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from surgmotion_jax.evaluate.finetune.network import Network, laid_out
+from surgmotion_jax.evaluate.finetune.network import Network
 from surgmotion_jax.evaluate.heads.optimizer import Optimizer, finetune_optimizer, warmed_cosine
 from surgmotion_jax.evaluate.heads.sweep_program import GIB, Batch, HeadState, free_bytes
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.optim import rates
 from surgmotion_jax.optim.ownership import map_owned
+from surgmotion_jax.parallel.mesh import laid_out
 
 ADVICE = (
     "Lower sweep.batch, train fewer blocks (finetune.blocks=last:N), keep less of each (finetune.remat=full) or half "
