@@ -136,7 +136,9 @@ def mean_over(value_V: Sequence[float]) -> Statistic:
     return statistic
 
 
-def ratio_over(total_V: Sequence[float], count_V: Sequence[float], transform: Callable[[float], float]) -> Statistic:
+def ratio_over(
+    total_V: Sequence[float] | np.ndarray, count_V: Sequence[float] | np.ndarray, transform: Callable[[float], float]
+) -> Statistic:
     """`transform` of the sum of totals divided by the sum of counts of the cases drawn; NaN where nothing counts."""
     totals, counts = np.asarray(total_V, np.float64), np.asarray(count_V, np.float64)
 

@@ -101,7 +101,7 @@ class Tiles:
             return body([pl.ds(start, size) for start in starts], carry)
 
         carry = jax.lax.fori_loop(0, looped, several, first) if looped else first
-        blocks = [pl.ds(i * size, size) for i in range(looped * UNROLLED, whole)]
+        blocks: list[Rows] = [pl.ds(i * size, size) for i in range(looped * UNROLLED, whole)]
         blocks += [pl.ds(whole * size, rest)] if rest else []
         return body(blocks, carry) if blocks else carry
 
