@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from surgmotion_jax.data.avi_index import AviIndex
 from surgmotion_jax.data.damage import Damage
+from surgmotion_jax.data.matroska_sums import ClusterSums
 from surgmotion_jax.data.media import Limits, UnreadableVideo
 
 JOINABLE = ("mpegts", "mpeg")
@@ -91,7 +92,7 @@ def _video_stream(path: str, container: InputContainer, limits: Limits, strict: 
     context = stream.codec_context
     context.thread_count = 1
     # Frames come back with the number that their packet had, where packets pass through our hands.
-    context.copy_opaque = not container.format.name.startswith(_TABLED)
+    context.copy_opaque = not container.format.name.startswith("mov")
     # A second cap inside the decoder, for frames that grow on the way. It counts padded rows, hence the slack.
     options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
     context.options = options | ({"err_detect": "aggressive+explode"} if strict else {})
@@ -182,17 +183,23 @@ def _decoded(container: InputContainer, stream: VideoStream, passage: Passage, d
 
 
 def _frames(container: InputContainer, stream: VideoStream, passage: Passage, damage: Damage) -> Iterator[VideoFrame]:
-    if passage.end is None and container.format.name.startswith(_TABLED):
-        if passage.jumped and stream.codec_context.has_b_frames:
-            yield from _by_packet(container, stream, passage, damage, leading=True)
-        # The loop over packets is PyAV's own: one in Python costs a part of what decoding does.
-        yield from container.decode(stream)
-    else:
-        yield from _by_packet(container, stream, passage, damage)
+    with ClusterSums.of(container, stream) as sums:
+        if sums is None and passage.end is None and container.format.name.startswith(_TABLED):
+            if passage.jumped and stream.codec_context.has_b_frames:
+                yield from _by_packet(container, stream, passage, damage, leading=True)
+            # The loop over packets is PyAV's own: one in Python costs a part of what decoding does.
+            yield from container.decode(stream)
+        else:
+            yield from _by_packet(container, stream, passage, damage, sums)
 
 
 def _by_packet(
-    container: InputContainer, stream: VideoStream, passage: Passage, damage: Damage, leading: bool = False
+    container: InputContainer,
+    stream: VideoStream,
+    passage: Passage,
+    damage: Damage,
+    sums: ClusterSums | None = None,
+    leading: bool = False,
 ) -> Iterator[VideoFrame]:
     """Frames up to the end of the passage, or, of the `leading` packets, up to one that is displayed after them."""
     index, arrival = AviIndex(container, stream), _Arrival(passage.jumped)
@@ -201,7 +208,7 @@ def _by_packet(
             break
         packet.opaque = number = damage.number()
         damage.adrift = damage.adrift or index.misses(packet)
-        if packet.is_corrupt:  # its frame says nothing of it
+        if packet.is_corrupt or (sums and sums.misses(packet.pos)):  # its frame says nothing of it
             damage.mark(stream.codec_context.has_b_frames, number)
         excused = arrival.excuses(packet)
         try:

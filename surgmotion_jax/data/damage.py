@@ -23,7 +23,8 @@ class Damage:
         self._sent = 0
         self.damaged = False  # whether the end of the damage has not come out yet
         self._waiting = 0
-        self._number: int | None = None  # of the packet that was lost
+        self._number: int | None = None  # of the packet that was lost or marked, where this is known
+        self._marked = 0  # the number of the last packet that was marked
 
     def number(self) -> int:
         """The number of the next packet that goes in."""
@@ -34,10 +35,14 @@ class Damage:
         """Notes that a packet could not be decoded: its frame does not come out."""
         if not self.lost:
             self.lost, self.lost_at = True, stamp
-        self.mark(waiting, number)
+        self._begin(waiting, number)
 
-    def mark(self, waiting: int, number: int | None = None) -> None:
+    def mark(self, waiting: int, number: int) -> None:
         """Notes that a packet is not as it was recorded, though its frame may come out."""
+        self._begin(waiting, number)
+        self._marked = number
+
+    def _begin(self, waiting: int, number: int | None) -> None:
         if not self.damaged:
             self._number = number
         self.damaged, self._waiting = True, waiting
@@ -55,11 +60,14 @@ class Damage:
 
     def _is_outside(self, frame: VideoFrame) -> bool:
         """Whether a frame went in before what was lost, or ends the damage."""
-        number, lost = frame.opaque, self._number
-        known = isinstance(number, int) and lost is not None
-        if isinstance(number, int) and lost is not None and number < lost:
-            return True
-        if not frame.key_frame or (self._waiting and not known):
+        number = frame.opaque
+        if isinstance(number, int) and self._number is not None:
+            if number < self._number:
+                return True
+            ends = frame.key_frame and number > self._marked
+        else:
+            ends = frame.key_frame and not self._waiting
+        if not ends:
             return False
         self.damaged = False
         return True

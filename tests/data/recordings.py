@@ -53,6 +53,7 @@ class Storage:
     rate: int = RATE
     first: int = 0  # number of frame times before the first frame
     transfer: int | None = None
+    container: Mapping[str, str] = field(default_factory=dict)  # options of FFmpeg's writer
 
 
 ORDINARY = Storage()
@@ -60,7 +61,7 @@ ORDINARY = Storage()
 
 def write(path: Path, pictures: Sequence[np.ndarray], how: Storage = ORDINARY) -> Path:
     """Writes pictures, uint8 [H, W, 3] of even sizes, as they are to be stored."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options=dict(how.container)) as container:
         stream = container.add_stream(how.codec, rate=how.rate, options=dict(how.options))
         _describe(stream, pictures[0].shape, how)
         graph: av.filter.Graph | None = None
