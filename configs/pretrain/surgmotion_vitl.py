@@ -60,6 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.augment.crop = 224
     c.augment.scale = ((224 / 256) ** 2, (224 / 256) ** 2)  # a shift only: 224 of the canvas's 256 pixels
     c.augment.aspect = (1.0, 1.0)
+    c.parallel.mesh = "auto"  # 6.4 GB of state and gradients: on several accelerators each updates a part
     c.mask.kind = masks
     c.mask.ratios = (0.75, 0.80, 0.85, 0.90, 0.95)
     c.optim.batch = 256
@@ -67,6 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.optim.warmup_from = 0.2
     c.optim.ema = 0.99925
     c.optim.final_ema = 0.99925
+    c.heldout.batch = 256  # divides over as many devices as the training batch
     c.checkpoint.keep_every = 10_000
     if stage.startswith("vjepa21"):
         use_vjepa21(c)

@@ -34,6 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.data.canvas = (288, 384)  # 4:3, so that nearly every crop of aspect 0.75 to 1.35 fits
     c.data.workers = 8  # decoding, not arithmetic, is what a host runs out of
     c.augment.crop = 256
+    c.parallel.mesh = "auto"  # 6.4 GB of state and gradients: on several accelerators each updates a part
     c.mask.kind = "multiblock"  # 8 blocks of 15 % and 2 of 70 %
     c.saliency.kind = "none"
     c.saliency.fov = "none"  # natural video fills its frame

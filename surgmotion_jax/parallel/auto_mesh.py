@@ -12,6 +12,9 @@ import jax
 from surgmotion_jax.parallel.config import ParallelConfig
 
 STATE_SHARE = 0.5  # of a device's memory that parameters, moments, target and gradients may take
+LIGHT = 500_000_000  # bytes of them that an update passes over in about a millisecond, on any accelerator
+SPREAD = 16  # devices over which a state is spread to make it so light; more cut weights into thin shards
+THIN = 24  # columns of a shard below which a TPU was seen to gather by summing, which costs twice the traffic
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Demand:
     batch: int  # data x fsdp must divide it
     fsdp_dims: int  # fsdp must divide it: the greatest common divisor of the dimensions that it splits
     tensor_dims: int  # tensor must divide it: the same of heads and hidden units
+    narrowest: int  # the smallest dimension that fsdp splits
 
 
 class Row(NamedTuple):
@@ -46,8 +50,9 @@ def choose_mesh(demand: Demand, devices: int, slices: int, memory: int | None) -
 
     In this order: the state must fit in its share of `memory` (bytes of a device; None: unknown, taken as enough);
     fsdp and tensor stay within a slice, so that only gradients cross the slower network between slices; as little
-    tensor as the batch permits, since it communicates in every layer; as little fsdp as the memory permits. Raises
-    ValueError where no mesh of so many devices splits the batch.
+    tensor as the batch permits, since it communicates in every layer; as little fsdp as the memory permits, but enough
+    for every device to update a LIGHT part of the state, at most SPREAD. Raises ValueError where no mesh of so many
+    devices splits the batch.
     """
     candidates = list(_candidates(demand, devices))
     if not candidates:
@@ -59,8 +64,9 @@ def choose_mesh(demand: Demand, devices: int, slices: int, memory: int | None) -
         )
     budget = math.inf if memory is None else STATE_SHARE * memory
 
-    def rank(c: _Candidate) -> tuple[float, bool, int, int]:
-        return max(0.0, _share(demand, c) - budget), bool(c.data % slices), c.tensor, c.fsdp
+    def rank(c: _Candidate) -> tuple[float, bool, int, float, int]:
+        heavy = 0.0 if memory is None else max(0.0, demand.state_bytes / min(c.fsdp, SPREAD) - LIGHT)
+        return max(0.0, _share(demand, c) - budget), bool(c.data % slices), c.tensor, heavy, c.fsdp
 
     best = min(candidates, key=rank)
     sizes = ParallelConfig(best.data, best.fsdp, best.tensor)
@@ -110,8 +116,13 @@ def _why_fsdp(demand: Demand, c: _Candidate, memory: int | None) -> str:
     held = f"{_gb(_share(demand, c))} a device, of {_gb(memory)}"
     if _share(demand, c) > STATE_SHARE * memory:
         return f"{state}: {held}; no mesh comes nearer to the {STATE_SHARE:.0%} that leaves room for activations"
-    least = "no need to split" if c.fsdp == 1 else "the fewest that stay"
-    return f"{state}: {held}; {least} under {STATE_SHARE:.0%}"
+    thin = demand.narrowest // c.fsdp
+    warning = f"; its thinnest shards have {thin} columns, which a TPU may gather by summing" if thin < THIN else ""
+    if c.fsdp == 1:
+        return f"{state}: {held}; an update is quick without splitting"
+    if c.fsdp > SPREAD:
+        return f"{state}: {held}; the fewest that stay under {STATE_SHARE:.0%}{warning}"
+    return f"{state}: {held}; split so that an update is quick{warning}"
 
 
 def _why_tensor(demand: Demand, c: _Candidate, devices: int) -> str:

@@ -41,8 +41,12 @@ def devices(slices, hosts, per_host):
     ]
 
 
-def sizes(demand, count, slices=1, memory=16 * GB):
-    mesh, _ = choose_mesh(demand, count, slices, memory)
+def demand(state, batch):
+    return Demand(state, batch, fsdp_dims=1024, tensor_dims=4, narrowest=1024)
+
+
+def sizes(wanted, count, slices=1, memory=16 * GB):
+    mesh, _ = choose_mesh(wanted, count, slices, memory)
     assert mesh.mesh == "given"
     assert mesh_shape(mesh, count) == (mesh.data, mesh.fsdp, mesh.tensor)
     return mesh.data, mesh.fsdp, mesh.tensor
@@ -51,22 +55,24 @@ def sizes(demand, count, slices=1, memory=16 * GB):
 @pytest.mark.parametrize(
     ("state", "batch", "count", "slices", "want"),
     [
-        (1 * GB, 256, 16, 1, (16, 1, 1)),  # fits as it is
-        (20 * GB, 256, 16, 1, (4, 4, 1)),  # 20 / 4 = 5 GB is under 8 GB, 10 GB is not
-        (20 * GB, 256, 32, 4, (8, 4, 1)),  # the same in slices of 8: slices stay on data
+        (GB // 2, 256, 16, 1, (16, 1, 1)),  # quick to update as it is
+        (3 * GB, 256, 16, 1, (2, 8, 1)),  # 3 / 8 GB is under half a GB, 3 / 4 is not
+        (20 * GB, 256, 64, 1, (4, 16, 1)),  # never thinner than for a quick update, and never over 16 for that alone
+        (200 * GB, 256, 64, 1, (2, 32, 1)),  # 200 / 32 GB is under 8 GB: what memory asks for
+        (20 * GB, 256, 32, 4, (4, 8, 1)),  # in slices of 8: slices stay on data
         (100 * GB, 256, 32, 4, (2, 16, 1)),  # no slice of 8 holds it: fsdp reaches over slices
         (60 * GB, 256, 32, 4, (4, 8, 1)),
-        (1 * GB, 8, 16, 1, (8, 1, 2)),  # 8 clips for 16 devices: pairs share a clip
+        (GB // 2, 8, 16, 1, (8, 1, 2)),  # 8 clips for 16 devices: pairs share a clip
         (1 * GB, 8, 1, 1, (1, 1, 1)),
         (10_000 * GB, 256, 16, 1, (1, 16, 1)),  # too large for any: split as far as it goes
     ],
 )
 def test_choice(state, batch, count, slices, want):
-    assert sizes(Demand(state, batch, 1024, 4), count, slices) == want
+    assert sizes(demand(state, batch), count, slices) == want
 
 
 def test_unknown_memory_counts_as_enough():
-    mesh, table = choose_mesh(Demand(500 * GB, 64, 1024, 4), 8, 1, None)
+    mesh, table = choose_mesh(demand(500 * GB, 64), 8, 1, None)
     assert (mesh.data, mesh.fsdp, mesh.tensor) == (8, 1, 1)
     assert "unknown" in table[1].why
 
@@ -78,49 +84,52 @@ def test_every_choice_divides_and_stays_in_its_share_where_one_can():
         slices, per_slice = int(rng.choice([1, 2, 4])), int(rng.choice([2, 4, 8, 12]))
         count, heads = slices * per_slice, int(rng.choice([1, 3, 4, 16]))
         batch = int(rng.choice([1, 2, count // 2, count, 3 * count]))
-        demand = Demand(int(rng.integers(1, 400)) * GB, batch, int(rng.choice([2, 192])), heads)
-        if not any(fits(demand, count, 1, tensor) for tensor in range(1, count + 1)):
+        wanted = Demand(int(rng.integers(1, 400)) * GB, batch, int(rng.choice([2, 192])), heads, narrowest=192)
+        if not any(fits(wanted, count, 1, tensor) for tensor in range(1, count + 1)):
             continue
-        data, fsdp, tensor = sizes(demand, count, slices)
+        data, fsdp, tensor = sizes(wanted, count, slices)
         chosen.add((fsdp > 1, tensor > 1, data % slices == 0))
         assert data * fsdp * tensor == count
-        assert demand.batch % (data * fsdp) == 0
-        assert demand.fsdp_dims % fsdp == 0
-        assert demand.tensor_dims % tensor == 0
-        held = demand.state_bytes / (fsdp * tensor)
-        most = max(f * t for f in range(1, count + 1) for t in range(1, count + 1) if fits(demand, count, f, t))
+        assert wanted.batch % (data * fsdp) == 0
+        assert wanted.fsdp_dims % fsdp == 0
+        assert wanted.tensor_dims % tensor == 0
+        held = wanted.state_bytes / (fsdp * tensor)
+        most = max(f * t for f in range(1, count + 1) for t in range(1, count + 1) if fits(wanted, count, f, t))
         assert held <= STATE_SHARE * 16 * GB or fsdp * tensor == most
     assert len(chosen) > 4, "the draw must reach several kinds of mesh"
 
 
-def fits(demand, count, fsdp, tensor):
+def fits(wanted, count, fsdp, tensor):
     return (
         count % (fsdp * tensor) == 0
-        and demand.batch % (count // tensor) == 0
-        and demand.fsdp_dims % fsdp == 0
-        and demand.tensor_dims % tensor == 0
+        and wanted.batch % (count // tensor) == 0
+        and wanted.fsdp_dims % fsdp == 0
+        and wanted.tensor_dims % tensor == 0
     )
 
 
 def test_the_table_says_axis_size_and_why():
-    _, table = choose_mesh(Demand(20 * GB, 256, 1024, 4), 32, 4, 16 * GB)
+    _, table = choose_mesh(demand(20 * GB, 256), 32, 4, 16 * GB)
     text = "\n".join(map(str, table))
     assert [row.axis for row in table] == ["data", "fsdp", "tensor"]
-    assert [row.size for row in table] == [8, 4, 1]
+    assert [row.size for row in table] == [4, 8, 1]
     assert "between the 4 slices only gradients travel" in text
-    assert "state and gradients of 20 GB: 5 GB a device, of 16 GB" in text
+    assert "state and gradients of 20 GB: 2.5 GB a device, of 16 GB; split so that an update is quick" in text
     assert "every device has clips of its own" in text
-    across = choose_mesh(Demand(100 * GB, 256, 1024, 4), 32, 4, 16 * GB)[1]
+    thin = choose_mesh(Demand(200 * GB, 256, 1024, 4, narrowest=384), 64, 1, 16 * GB)[1]
+    assert "the fewest that stay under 50%; its thinnest shards have 12 columns" in thin[1].why
+    assert "quick without splitting" in choose_mesh(demand(GB // 2, 64), 8, 1, 16 * GB)[1][1].why
+    across = choose_mesh(demand(100 * GB, 256), 32, 4, 16 * GB)[1]
     assert "do not fit in one of the 4 slices" in across[0].why
-    assert "no mesh comes nearer to the 50%" in choose_mesh(Demand(10**15, 256, 1024, 4), 16, 1, GB)[1][1].why
-    assert "8 clips do not feed 16 devices" in choose_mesh(Demand(GB, 8, 1024, 4), 16, 1, GB)[1][2].why
+    assert "no mesh comes nearer to the 50%" in choose_mesh(demand(10**15, 256), 16, 1, GB)[1][1].why
+    assert "8 clips do not feed 16 devices" in choose_mesh(demand(GB, 8), 16, 1, GB)[1][2].why
 
 
 def test_a_batch_that_no_mesh_splits_is_refused():
     with pytest.raises(
         ValueError, match=r"no mesh of 7 devices splits batches into equal parts of 64 clips.*multiples of 7"
     ):
-        choose_mesh(Demand(GB, 64, 1024, 4), 7, 1, None)
+        choose_mesh(demand(GB, 64), 7, 1, None)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2), (2, 4, 1)], ids=str)

@@ -38,15 +38,17 @@ def demand_of(config: PretrainConfig) -> Demand:
         "tensor": math.gcd(config.model.encoder.heads, head.heads, config.target_model.encoder.heads),
     }
     axes = {"params": parameter_axes(config), "teacher": teacher_axes(config)}
+    narrowest = math.inf
     names = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
     for leaf, leaf_names in zip(jax.tree.leaves((state.params, state.teacher)), names, strict=True):
         for size, entry in zip(leaf.shape, spec_of(leaf_names), strict=True):
             for axis in mesh_axes(entry):
                 split[axis] = math.gcd(split[axis], size)
+                narrowest = min(narrowest, size) if axis == "fsdp" else narrowest
     optim = config.optim
     batch = math.gcd(optim.batch // optim.accumulate, config.heldout.batch, config.images.batch // optim.accumulate)
     kept = _bytes(state) - (_bytes(state.opt_state) if optim.offload else 0)  # what is offloaded is the hosts'
-    return Demand(kept + _bytes(state.params), batch, split["fsdp"], split["tensor"])
+    return Demand(kept + _bytes(state.params), batch, split["fsdp"], split["tensor"], int(narrowest))
 
 
 def _bytes(tree: object) -> int:
