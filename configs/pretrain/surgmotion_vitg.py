@@ -16,5 +16,4 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """One of the stages `stage1` and `stage2`. Raises ValueError for anything else."""
     c = load_config(f"pretrain/surgmotion_vitl:{arg or ''}")
     c.model.variant = "vit_giant_xformers"  # the released weights' 22 heads of 64
-    c.parallel.mesh = "auto"  # state and gradients are 21 GB: spread them over devices, but not into thin shards
     return c

@@ -18,5 +18,4 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """Pretraining, or with `cooldown` what follows it. Raises ValueError for any other argument."""
     c = load_config(f"pretrain/vjepa21_vitl{':' + arg if arg else ''}")
     c.model.variant = "vit_giant_xformers"  # the released weights' 22 heads of 64
-    c.parallel.mesh = "auto"  # state and gradients are 21 GB: spread them over devices, but not into thin shards
     return c
