@@ -29,6 +29,9 @@ KERNEL = 'custom_call_target="tpu_custom_call"'
 BANDWIDTH_SHARE = 0.75  # of the memory's bandwidth that an operation reaches
 COPY_SHARE = 0.4  # that a copy into another layout reaches
 START_CYCLES = 1_000  # of an operation that moves next to nothing
+LANES = 128  # in a row of a TPU's registers, to which memory is padded
+BRIEF = 1 << 16  # bytes of arrays that are too small to cost time, such as gradients of biases
+UNMOVED = ("parameter", "get-tuple-element", "tuple", "bitcast", "while")  # what only names an array
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,30 @@ def memory_bytes(shape: str) -> float:
     """Bytes of a shape in the chip's memory; what the compiler keeps in the core's own memory, S(1), is left out."""
     parts = (found.groups() for found in TILED.finditer(shape))
     return sum(padded_bytes(*part) for part in parts if "S(1)" not in (part[3] or ""))
+
+
+def narrow_arrays(text: str) -> tuple[str, ...]:
+    """float32 arrays that are made in loops, and whose rows fill less than half of a TPU's lanes.
+
+    Their padding is read and written with them. Small ones are left out, as are texts without tilings.
+    """
+    found = []
+    for _, instruction, loops, fused in walk(parse_module(text)):
+        if fused or not loops or instruction.opcode in UNMOVED:
+            continue
+        for part in TILED.finditer(instruction.shape):
+            if _is_narrow(*part.groups()):
+                asked = instruction.op_name or loops[-1].op_name
+                found.append(f"{instruction.name}: {part[1]}[{part[2]}] ({asked})")
+    return tuple(found)
+
+
+def _is_narrow(dtype: str, dims: str, order: str | None, tiling: str | None) -> bool:
+    tile = re.search(r"T\(\d+,(\d+)\)", tiling or "")
+    if dtype != "f32" or not order or not tile or int(tile[1]) != LANES:
+        return False
+    row = int(dims.split(",")[int(order.split(",")[0])])
+    return 1 < row < LANES // 2 and padded_bytes(dtype, dims, order, tiling) > BRIEF
 
 
 def _bytes_of(computation: Computation, instruction: Instruction) -> float:

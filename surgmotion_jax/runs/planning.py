@@ -195,6 +195,9 @@ def _finding_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     for text, items in problems:
         for item in items:
             yield "warning", f"{text}: {item}"
+    if found.narrow:
+        more = f", and {len(found.narrow) - 1} more" if len(found.narrow) > 1 else ""
+        yield "warning", f"rows padded to more than twice their length in loops: {found.narrow[0]}{more}"
 
 
 def gib(size: float) -> str:

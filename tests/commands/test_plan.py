@@ -47,7 +47,9 @@ def test_an_automatic_mesh_is_explained(capsys, tmp_path):
     assert main([*TINY, "--config.parallel.mesh=auto", f"--json={tmp_path / 'plan.json'}"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"mesh  data +8  8 copies of the state", printed)
-    assert re.search(r"mesh  fsdp +1  state and gradients of .* a device, of 60 GB; an update is quick without splitting", printed)
+    assert re.search(
+        r"mesh  fsdp +1  state and gradients of .* a device, of 60 GB; an update is quick without splitting", printed
+    )
     assert re.search(r"mesh  tensor +1  every device has clips of its own", printed)
     table = json.loads((tmp_path / "plan.json").read_text())["mesh_table"]
     assert [(row["axis"], row["size"]) for row in table] == [("data", 8), ("fsdp", 1), ("tensor", 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from surgmotion_jax.parallel.estimates import memory_bytes, operations
+from surgmotion_jax.parallel.estimates import memory_bytes, narrow_arrays, operations
 
 # In the TPU compiler's manner: a loop of four turns around a product and a kernel; outside of it an addition that is
 # charged more than its bytes take, and one that lies in the core's own memory.
@@ -106,3 +106,49 @@ def test_kernels_are_named_and_have_no_cycles(found):
 )
 def test_bytes_are_those_of_the_layout(shape, size):
     assert memory_bytes(shape) == size
+
+
+LOOP = """HloModule jit_step, is_scheduled=true
+
+%body (state: (s32[], f32[64,512,32])) -> (s32[], f32[64,512,32]) {{
+  %state = (s32[]{{:T(128)}}, f32[64,512,32]{{2,1,0:T(8,128)}}) parameter(0)
+  %i = s32[]{{:T(128)}} get-tuple-element(%state), index=0
+  %x = f32[64,512,32]{{2,1,0:T(8,128)}} get-tuple-element(%state), index=1
+  %made = {shape} negate(%x), metadata={{op_name="jit(step)/while/body/attn/add"}}
+  ROOT %next = (s32[]{{:T(128)}}, f32[64,512,32]{{2,1,0:T(8,128)}}) tuple(%i, %x)
+}}
+
+%condition (state.1: (s32[], f32[64,512,32])) -> pred[] {{
+  %state.1 = (s32[]{{:T(128)}}, f32[64,512,32]{{2,1,0:T(8,128)}}) parameter(0)
+  ROOT %less = pred[]{{:T(512)}} constant(true)
+}}
+
+ENTRY %main (arg: f32[64,512,32]) -> f32[64,512,32] {{
+  %arg = f32[64,512,32]{{2,1,0:T(8,128)}} parameter(0)
+  %before = f32[64,512,32]{{2,1,0:T(8,128)}} negate(%arg)
+  %zero = s32[]{{:T(128)}} constant(0)
+  %start = (s32[]{{:T(128)}}, f32[64,512,32]{{2,1,0:T(8,128)}}) tuple(%zero, %before)
+  %loop = (s32[]{{:T(128)}}, f32[64,512,32]{{2,1,0:T(8,128)}}) while(%start), condition=%condition, body=%body
+  ROOT %out = f32[64,512,32]{{2,1,0:T(8,128)}} get-tuple-element(%loop), index=1
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "narrow"),
+    [
+        ("f32[64,512,32]{2,1,0:T(8,128)}", True),
+        ("f32[64,32,512]{1,2,0:T(8,128)}", True),  # its rows lie along the axis of 32
+        ("f32[64,32,512]{2,1,0:T(8,128)}", False),
+        ("f32[64,512,64]{2,1,0:T(8,128)}", False),  # half of the lanes
+        ("bf16[64,512,32]{2,1,0:T(8,128)(2,1)}", False),
+        ("f32[64,512,1]{2,1,0:T(8,128)}", False),  # one number a row: sums, which lie elsewhere as well
+        ("f32[4,8,32]{2,1,0:T(8,128)}", False),  # small
+        ("f32[64,512,32]{2,1,0}", False),  # not a TPU's
+    ],
+)
+def test_rows_that_are_mostly_padding_are_found_in_loops_alone(shape, narrow):
+    found = narrow_arrays(LOOP.format(shape=shape))
+    assert len(found) == narrow
+    if narrow:
+        assert found[0] == f"made: {shape.partition('{')[0]} (jit(step)/while/body/attn/add)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 from surgmotion_jax.parallel import gpu_compiler
 from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.topology import describe, with_compiler
+
+NEEDS_PLUGIN = pytest.mark.skipif(gpu_compiler.plugin() is None, reason="JAX's CUDA plugin is not installed")
 
 TEXT = """HloModule jit_step
 
@@ -79,7 +82,7 @@ def test_what_can_be_compiled_for_depends_on_the_plugin(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(gpu_compiler.plugin() is None, reason="JAX's CUDA plugin is not installed")
+@NEEDS_PLUGIN
 @pytest.mark.parametrize(
     ("config", "attention"),
     [("pretrain/tiny", "attention xla"), ("pretrain/surgmotion_vitl:stage1", "attention cudnn")],
@@ -95,3 +98,33 @@ def test_a_step_is_compiled_for_an_h100(config, attention):
     assert "compiled in" in done.stdout
     assert "cuBLAS products" in done.stdout
     assert ("cuDNN attention, backward" in done.stdout) == ("cudnn" in attention)
+
+
+# Peaks of the compiler, jax 0.10.2, in GiB: 6.83, 7.86, 10.49, 4.14, 9.11 in this order.
+FORMULA = (
+    ("surgmotion_vitl:stage1", "h100x1", 8, ("model.attention=cudnn",)),
+    ("surgmotion_vitl:stage1", "h100x1", 8, ("model.attention=xla",)),
+    ("surgmotion_vitl:stage1", "h100x1", 8, ("model.attention=cudnn", "model.remat=none")),
+    ("surgmotion_vitg:stage1", "h100x8", 64, ("model.attention=cudnn",)),
+    ("vjepa2_vitl", "h100x1", 8, ("model.attention=cudnn",)),
+)
+
+
+@pytest.mark.slow
+@NEEDS_PLUGIN
+@pytest.mark.parametrize(("config", "topology", "batch", "more"), FORMULA)
+def test_the_formula_for_memory_is_near_the_compilers(config, topology, batch, more):
+    flags = (f"optim.batch={batch}", f"heldout.batch={batch}", *more)
+    line = (f"--config=pretrain/{config}", f"--topology=gpu:{topology}", *(f"--config.{flag}" for flag in flags))
+    assert peak_gib(line, hidden=True) == pytest.approx(peak_gib(line), rel=0.05)
+
+
+def peak_gib(line, hidden=False):
+    """What `plan` says; with the plugin `hidden` it has nothing but the formula."""
+    hide = "from surgmotion_jax.parallel import gpu_compiler; gpu_compiler.plugin = lambda: None; " if hidden else ""
+    code = f"{hide}from surgmotion_jax.commands.plan import main; main({list(line)!r})"
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    done = subprocess.run((sys.executable, "-c", code), check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert ("compiled in" in done.stdout) != hidden
+    return float(re.search(r"peak +([\d.]+) GiB", done.stdout)[1])

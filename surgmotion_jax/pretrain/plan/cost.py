@@ -26,6 +26,7 @@ from surgmotion_jax.pretrain.losses.term import Counts
 from surgmotion_jax.pretrain.sample.masks import MaskProgram
 from surgmotion_jax.pretrain.state import TrainState
 
+FRAGMENTS = 1.1  # memory taken over memory in use: buffers of unlike sizes do not fill each other's gaps
 WIDTH = {"float32": 4, "bfloat16": 2}  # bytes of the computation's dtype
 
 
@@ -136,14 +137,56 @@ def trunk_bytes(c: TransformerConfig, tokens: int) -> int:
 
 def working_bytes(config: PretrainConfig, program: MaskProgram, clips: float) -> float:
     """Estimated bytes of what lives briefly: one block of the target encoder, clips as floats, the largest term's."""
-    model, tokens = config.objective.head_model(config.model), config.grid.tokens
-    c = model.encoder
-    block = tokens * (c.width * (4 + 4 + 5 * WIDTH[c.dtype]) + 2 * c.mlp * WIDTH[c.dtype])
-    block += c.heads * tokens**2 * 6 if c.attention == "xla" else 0
+    model = config.objective.head_model(config.model)
+    block = block_forward_bytes(model.encoder, config.grid.tokens)
     height, width = config.data.canvas
     floats = config.data.frames * 3 * 4 * (height * width + 3 * config.augment.crop**2)
     held = [active.term.working_bytes(active.settings, each) for active, each in _terms_and_counts(config, program)]
     return clips * (floats + max(block, max(held) + 4 * max(program.targets) * model.target_width * 4))
+
+
+def temporary_bytes(
+    config: PretrainConfig, program: MaskProgram, clips: float, gradients: float, gathered: float = 0.0
+) -> float:
+    """Estimated bytes that a step makes on a GPU at its fullest moment, beyond its arguments.
+
+    That moment is one of four: the target encoder at work, the loss, or backward through a block of the predictor or of
+    the encoder. By the last one `gradients`, float32, lie there too, in a copy or two. What is kept for images counts
+    in all of them.
+
+    Args:
+        config: what is trained.
+        program: the mask program.
+        clips: of a micro-batch, on the device.
+        gradients: their bytes, with copies.
+        gathered: bytes of a block's weights where they are sharded. The block after it is gathered meanwhile, and the
+            target encoder runs when the others have kept what they keep, so that gathering hides behind their work.
+    """
+    images = kept_bytes(config, program, clips) - _kept_of_clips(config, program, clips)
+    model = config.objective.head_model(config.model)
+    sets = list(zip(program.contexts, program.targets, strict=True))
+    encoder = clips * sum(trunk_bytes(model.encoder, k) for k, _ in sets)
+    kept = encoder + clips * sum(trunk_bytes(model.predictor_trunk, k + m) for k, m in sets)
+    targets = clips * block_forward_bytes(model.encoder, config.grid.tokens) + kept if gathered else 0.0
+    moments = (
+        max(targets, working_bytes(config, program, clips)),
+        _kept_of_clips(config, program, clips),
+        kept + clips * max(block_backward_bytes(model.predictor_trunk, k + m) for k, m in sets),
+        encoder + clips * max(block_backward_bytes(model.encoder, k) for k, _ in sets) + gradients,
+    )
+    return FRAGMENTS * (images + max(moments) + 2 * gathered)
+
+
+def block_forward_bytes(c: TransformerConfig, tokens: int) -> int:
+    """Bytes that live while one block runs, for one clip: tokens in and normed, q, k, v, hidden units, the softmax."""
+    softmax = 6 * c.heads * tokens**2 if c.attention == "xla" else 0
+    return tokens * (c.width * (4 + 4 + 5 * WIDTH[c.dtype]) + 2 * c.mlp * WIDTH[c.dtype]) + softmax
+
+
+def block_backward_bytes(c: TransformerConfig, tokens: int) -> int:
+    """Bytes that live while one block is differentiated, for one clip: hidden units, tokens, weights of the softmax."""
+    softmax = 10 * c.heads * tokens**2 if c.attention == "xla" else 0  # as float32 twice, and in bfloat16
+    return tokens * WIDTH[c.dtype] * (4 * c.mlp + 10 * c.width) + softmax
 
 
 @dataclass(frozen=True)

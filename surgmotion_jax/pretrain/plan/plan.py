@@ -28,14 +28,15 @@ from surgmotion_jax.parallel.rules import MESH_AXES
 from surgmotion_jax.parallel.topology import Topology
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.plan.cost import (
+    WIDTH,
     StepFlops,
     Traffic,
     expected_traffic,
     kept_bytes,
     step_flops,
-    working_bytes,
+    temporary_bytes,
 )
-from surgmotion_jax.pretrain.plan.program import Findings, study
+from surgmotion_jax.pretrain.plan.program import Findings, sharded_block_bytes, study
 from surgmotion_jax.pretrain.plan.times import StepTime, step_time
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.setup import preflight
@@ -323,7 +324,15 @@ def memory_of(
     exact = sum(parts.values())
     kept = kept_bytes(config, program, clips)
     if compiled is None:
-        rest = working_bytes(config, program, clips) + parts["parameters"]  # gradients are as large as parameters
+        # Gradients are as large as parameters. Another copy is what a scatter ends in, and a sum over micro-batches or
+        # over several passes through the networks.
+        mesh, sharded = layout.mesh.shape, layout.mesh.shape["fsdp"] > 1
+        passes = len(program.contexts) + (config.images.batch > 0)
+        copies = 1 + sharded + (config.optim.accumulate > 1) + (passes > 1)
+        block = sharded_block_bytes(state.params["encoder"], WIDTH[config.model.dtype], mesh["tensor"])
+        rest = temporary_bytes(config, program, clips, copies * parts["parameters"], sharded * block)
+        kept = min(kept, rest)
+        rest -= kept
         return Memory(topology.usable_bytes, **parts, padding=0, activations=kept, temporaries=rest, code=0, host=host)
     if compiled.needed:
         rest = max(0.0, compiled.needed - exact)

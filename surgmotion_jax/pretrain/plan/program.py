@@ -16,6 +16,7 @@ import jax
 
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.parallel.collectives import Collective
+from surgmotion_jax.parallel.estimates import narrow_arrays
 from surgmotion_jax.parallel.hlo import parse_module
 from surgmotion_jax.parallel.mesh import MeshLayout
 from surgmotion_jax.pretrain.config import PretrainConfig
@@ -47,6 +48,7 @@ class Findings:
     unexpected_arguments: tuple[str, ...] = ()  # arguments that are not shards of the state or batch as planned
     whole_gathers: tuple[str, ...] = ()  # gathers of more than one block's or one table's weights
     before_model: tuple[str, ...] = ()  # collectives in augmentation, saliency or masks
+    narrow: tuple[str, ...] = ()  # float32 arrays in loops that a TPU pads to more than twice their size
 
     @property
     def sound(self) -> bool:
@@ -70,6 +72,7 @@ def study(
             for c in found
             if c.kind == "all-gather" and c.full_bytes > largest
         ),
+        narrow=narrow_arrays(text) if layout.platform == "tpu" else (),
         before_model=tuple(f"{c.kind} {c.name} ({c.op_name})" for c in found if "/prepare/" in c.op_name),
     )
 
