@@ -34,6 +34,14 @@ def test_groups_and_clips_follow_one_another():
     assert many == pytest.approx(15 * one)
 
 
+def test_a_chip_of_two_cores_works_on_two_clips_at_a_time():
+    """The schedules of 8 clips and 2 groups turn 18 times on a v5e and 10 times on a v5p, twice to fill and empty."""
+    one, two, three, eight = (
+        kernel_cycles("attention_forward_64", output("forward", 392, clips, 2), "TPU v5p") for clips in (1, 2, 3, 8)
+    )
+    assert (two, three, eight) == pytest.approx((one, 2 * one, 4 * one))
+
+
 def test_every_generation_has_every_head_and_direction():
     assert {len(table) for table in SCHEDULED.values()} == {2 * len(HEAD_DIMS)}
 
