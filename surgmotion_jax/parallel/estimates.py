@@ -30,7 +30,8 @@ BANDWIDTH_SHARE = 0.75  # of the memory's bandwidth that an operation reaches
 COPY_SHARE = 0.4  # that a copy into another layout reaches
 START_CYCLES = 1_000  # of an operation that moves next to nothing
 LANES = 128  # in a row of a TPU's registers, to which memory is padded
-BRIEF = 1 << 16  # bytes of arrays that are too small to cost time, such as gradients of biases
+BRIEF = 1 << 20  # bytes of arrays that are too small to cost time, such as gradients of a block's smaller weights
+IN_PLACE = "dynamic-update-slice"  # in the name of a fusion that ends in one
 UNMOVED = ("parameter", "get-tuple-element", "tuple", "bitcast", "while")  # what only names an array
 
 
@@ -102,11 +103,12 @@ def memory_bytes(shape: str) -> float:
 def narrow_arrays(text: str) -> tuple[str, ...]:
     """float32 arrays that are made in loops, and whose rows fill less than half of a TPU's lanes.
 
-    Their padding is read and written with them. Small ones are left out, as are texts without tilings.
+    Their padding is read and written with them. Small ones are left out, as is what is written in place, of which a slice
+    alone moves. Texts without tilings have none.
     """
     found = []
     for _, instruction, loops, fused in walk(parse_module(text)):
-        if fused or not loops or instruction.opcode in UNMOVED:
+        if fused or not loops or instruction.opcode in UNMOVED or IN_PLACE in instruction.name:
             continue
         for part in TILED.finditer(instruction.shape):
             if _is_narrow(*part.groups()):

@@ -143,7 +143,7 @@ ENTRY %main (arg: f32[64,512,32]) -> f32[64,512,32] {{
         ("f32[64,512,64]{2,1,0:T(8,128)}", False),  # half of the lanes
         ("bf16[64,512,32]{2,1,0:T(8,128)(2,1)}", False),
         ("f32[64,512,1]{2,1,0:T(8,128)}", False),  # one number a row: sums, which lie elsewhere as well
-        ("f32[4,8,32]{2,1,0:T(8,128)}", False),  # small
+        ("f32[24,3,12,32]{3,2,1,0:T(8,128)}", False),  # small
         ("f32[64,512,32]{2,1,0}", False),  # not a TPU's
     ],
 )

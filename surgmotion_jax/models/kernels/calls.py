@@ -24,7 +24,7 @@ from surgmotion_jax.models.kernels.tiles import LANES, Tiles, padded
 
 FORWARD, BACKWARD = "attention_forward", "attention_backward"  # names in compiled programs, the head dimension after
 GROUP = 3 * LANES  # values of a token that a group's queries, keys and values take
-SPARE = 8 * 2**20  # bytes of a core's memory for what the compiler keeps between the buffers below
+SPARE = 4 * 2**20  # bytes of a core's memory for what the compiler keeps between the buffers below
 
 
 def attention(
