@@ -6,6 +6,7 @@ compiler's, whose shapes carry tilings and whose loops carry no trip counts, are
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -128,6 +129,7 @@ def parse_instruction(line: str) -> Instruction | None:
     )
 
 
+@functools.lru_cache(maxsize=1)  # a plan asks several questions about one text
 def parse_module(text: str) -> Module:
     """Reads the text of `compiled.as_text()`. Raises HloError if it has no entry computation."""
     computations: dict[str, Computation] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -46,9 +47,18 @@ ELSEWHERE = {
 }
 
 
+# Weights of 384 px, a grid of 24, go on at 256 px.
+AT_384 = dataclasses.replace(MODEL, v21=dataclasses.replace(MODEL.v21, rope_grid=24))
+AT_256 = {**ELSEWHERE, "model.v21.rope_grid": 24, "data.canvas": (288, 288), "augment.crop": 256, "optim.batch": 2}
+
+
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """The golden weights as converted ones: encoder, its teacher and predictor of different numbers."""
+    return saved(tmp_path_factory.mktemp("weights") / "vjepa21", MODEL)
+
+
+def saved(folder, model):
+    """The golden weights as converted ones of a model: encoder, its teacher and predictor of different numbers."""
     core, step = (np.load(GOLDEN / f"{name}.npz") for name in ("vjepa21_fb", "trainstep21_fb"))
     weights = {k.removeprefix("w/"): core[k] for k in core.files if k.startswith("w/")}
     teacher = {k.removeprefix("teacher/"): step[k] for k in step.files if k.startswith("teacher/")}
@@ -59,8 +69,7 @@ def converted(tmp_path_factory):
         },
         "target": encoder_from_facebook(teacher, 2),
     }
-    folder = tmp_path_factory.mktemp("weights") / "vjepa21"
-    save_weights(folder, leaves, ManifestFields("weights", architecture(MODEL), {}))
+    save_weights(folder, leaves, ManifestFields("weights", architecture(model), {}))
     return folder
 
 
@@ -120,8 +129,9 @@ def test_any_mesh_gives_the_same_steps(single, converted, shape):
 
 
 @pytest.mark.slow
-def test_three_hundred_steps_are_finite_and_the_loss_falls(converted):
-    found, state = losses(small_config(**ELSEWHERE, **{"loss.context.rise": (20, 40)}), converted, 300)
+def test_three_hundred_steps_from_384_to_256_pixels_are_finite_and_the_loss_falls(tmp_path):
+    weights = saved(tmp_path / "at384", AT_384)
+    found, state = losses(small_config(**AT_256, **{"loss.context.rise": (20, 40)}), weights, 300)
     assert np.isfinite(found).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert np.mean(found[-50:]) < 0.8 * np.mean(found[40:60])
