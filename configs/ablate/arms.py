@@ -1,7 +1,7 @@
 """All arms at the size of a laptop: what is predicted, where targets come from, and what keeps features apart.
 
   surgmotion ablate --config=configs/ablate/arms.py --data=VIDEOS --workdir=runs/arms \
-      --rows=plain,all,pixel,salt,sigreg,lejepa,vicreg,late --grid=seed=0,1 --match=flops
+      --rows=plain,all,pixel,salt,sigreg,lejepa,vicreg,vjepa21,late --grid=seed=0,1 --match=flops
 
 Two seeds of each, and for each the operations of plain V-JEPA. The row `pixel` is stage one of the row `salt`, whose
 teacher it becomes; its operations are not counted for `salt`. With `--config.probe.benchmark=cholec80

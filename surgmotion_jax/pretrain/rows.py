@@ -33,6 +33,7 @@ class Row:
     stop_gradient: bool = True
     saliency: str = ""  # another motion score than the config's
     weights: Mapping[str, float] = field(default_factory=dict)  # of terms that the config gives no weight
+    v21: Mapping[str, Any] = field(default_factory=dict)  # fields of model.v21 that the row's objective needs
 
 
 PAPER = ("motion", "affinity", "diversity")
@@ -74,6 +75,12 @@ ARMS: dict[str, Row] = {
         weights={"sigreg": 0.02},
     ),
     "vicreg": Row("+ SFDR, covariance", ("diversity", "covariance"), weights={"covariance": 0.05}),
+    "vjepa21": Row(
+        "V-JEPA 2.1: four levels, visible tokens",
+        ("context",),
+        weights={"context": 0.5},
+        v21={"levels": 4, "context_projection": True},
+    ),
     "late": Row("the authors' late form", ("motion", "relation", "diversity"), LATE, saliency="normal_flow"),
 }
 
@@ -100,7 +107,7 @@ def choose_rows(names: str) -> tuple[str, ...]:
 
 
 def config_of(row: Row, config: PretrainConfig, teacher: str = "") -> PretrainConfig:
-    """`config` with the objective of a row; nothing else differs. `teacher` is for rows that have one.
+    """`config` with the objective of a row, and the outputs it asks of the model; nothing else differs. `teacher` is for rows that have one.
 
     Raises ValueError where the config gives a term of the row no weight, so that the row would not be what it says,
     and where its targets come from elsewhere than a moving average.
@@ -129,7 +136,8 @@ def config_of(row: Row, config: PretrainConfig, teacher: str = "") -> PretrainCo
     optim = config.optim
     if source.momentum is not None:
         optim = dataclasses.replace(optim, ema=source.momentum, final_ema=source.momentum)
-    return dataclasses.replace(config, objective=objective, loss=loss, saliency=saliency, optim=optim)
+    model = dataclasses.replace(config.model, v21=dataclasses.replace(config.model.v21, **row.v21))
+    return dataclasses.replace(config, model=model, objective=objective, loss=loss, saliency=saliency, optim=optim)
 
 
 def _settings_in(row: Row, name: str, settings: TermConfig) -> TermConfig:

@@ -18,8 +18,11 @@ CONFIG = small_config(**NANO, **{"steps": 1000, "optim.warmup_steps": 100})
 FLAT = small_config(**NANO, **{"optim.ema": 0.99, "optim.final_ema": 0.99})
 
 
-def changed(name, teacher=""):
-    lines = difference(as_dict(config_of(ROWS["plain"], CONFIG)), as_dict(config_of(all_rows()[name], CONFIG, teacher)))
+DEEP = small_config(**{**NANO, "steps": 1000, "optim.warmup_steps": 100, "model.depth": 4})
+
+
+def changed(name, teacher="", config=CONFIG):
+    lines = difference(as_dict(config_of(ROWS["plain"], config)), as_dict(config_of(all_rows()[name], config, teacher)))
     return {line.partition(":")[0]: line.partition(" -> ")[2] for line in lines}
 
 
@@ -30,6 +33,9 @@ def test_arms_change_their_objective_and_nothing_else():
     assert changed("sigreg") == at_once | {"loss.sigreg.weight": "0.02"}
     assert changed("lejepa").keys() == changed("sigreg").keys() | {"loss.sigreg.of", "objective.stop_gradient"}
     assert changed("vicreg").keys() == {"loss.diversity.weight", "loss.covariance.weight"}
+    assert changed("vjepa21", config=DEEP) == {
+        "loss.context.weight": "0.5", "model.v21.levels": "4", "model.v21.context_projection": "True"
+    }  # fmt: skip
     assert {key.rpartition(".")[0] for key in changed("late")} == {
         *("loss.motion", "loss.relation", "loss.diversity", "saliency")
     }
