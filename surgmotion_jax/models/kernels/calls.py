@@ -56,7 +56,7 @@ def attention(
             out_specs=blocks,
             out_shape=shapes,
             scratch_shapes=forward.Scratch.shapes(tiles, qkv_BxNxF.dtype),
-            compiler_params=_parameters(vmem),
+            compiler_params=_parameters(vmem, clips),
             interpret=interpret,
             name=f"{FORWARD}_{head_dim}",
         )(qkv_BxNxF, *(code or ()))
@@ -88,7 +88,7 @@ def attention_gradient(
             jax.ShapeDtypeStruct((clips, groups, 1, GROUP), jnp.float32),
         ],
         scratch_shapes=backward.Scratch.shapes(tiles, qkv_BxNxF.dtype),
-        compiler_params=_parameters(vmem),
+        compiler_params=_parameters(vmem, clips),
         interpret=interpret,
         name=f"{BACKWARD}_{head_dim}",
     )(qkv_BxNxF, out_BxNxE, slope_BxNxE, sums, *(code or ()))
@@ -137,5 +137,7 @@ def _code(code: LaneCode | None, tokens: int) -> list[pl.BlockSpec]:
     return 2 * [pl.BlockSpec((1, tokens, LANES), lambda clip, group: (0 if shared else clip, 0, 0))]
 
 
-def _parameters(vmem: int) -> pltpu.CompilerParams:
-    return pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=vmem)
+def _parameters(vmem: int, clips: int) -> pltpu.CompilerParams:
+    """Cores of a chip, where it has two, share the clips, or the groups of a single clip."""
+    shared = ("arbitrary", "parallel") if clips == 1 else ("parallel", "arbitrary")
+    return pltpu.CompilerParams(dimension_semantics=shared, vmem_limit_bytes=vmem)

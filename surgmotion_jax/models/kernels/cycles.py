@@ -41,7 +41,7 @@ SCHEDULED: dict[str, dict[tuple[str, int], tuple[float, float]]] = {
     },
 }
 CORES = {"TPU v5p": 2}
-"""Cores of a chip among which a kernel's clips are shared: the dumped schedule of a v5p turns half as often."""
+"""Cores of a chip that share a kernel's clips, or a single clip's groups: the schedule of a v5p turns half as often."""
 
 NAME = re.compile(rf"({FORWARD}|{BACKWARD})_(\d+)")
 OUTPUT = re.compile(r"[a-z]\w*\[(\d+),(\d+),(\d+)\]")
@@ -61,4 +61,6 @@ def kernel_cycles(name: str, shape: str, chip: str) -> float | None:
     by_token, by_logits = SCHEDULED[chip][direction, head_dim]
     tiles = Tiles(tokens, head_dim)
     logits = tiles.heads * tiles.queries * tokens
-    return -(-clips // CORES.get(chip, 1)) * groups * (by_token * tokens + by_logits * logits / 1000)
+    cores = CORES.get(chip, 1)
+    turns = -(-groups // cores) if clips == 1 else -(-clips // cores) * groups
+    return turns * (by_token * tokens + by_logits * logits / 1000)
