@@ -79,15 +79,18 @@ def masks_of(golden, clip: str) -> tuple[MaskSet, ...]:
 
 def prepared_of(golden, core, clip: str) -> Prepared:
     """The fixture's clips and masks; every target token counts the same."""
-    video = channels_last(core[clip])
-    masks = masks_of(golden, clip)
-    grid = config_of(clip).grid
+    return prepared_for(channels_last(core[clip]), masks_of(golden, clip), config_of(clip))
+
+
+def prepared_for(video, masks: tuple[MaskSet, ...], config) -> Prepared:
+    """Given clips and masks, where every target token counts the same."""
+    grid = config.grid
     ones = [jnp.ones(mask.target_BxM.shape) for mask in masks]
     even = tuple(TargetWeights(x / x.shape[1], x > 0, x / x.shape[1]) for x in ones)
     rows = len(video)
     return Prepared(
         video,
-        patchify(video, 16, 2 if clip == "video" else 1),
+        patchify(video, 16, config.model.tubelet),
         masks,
         even,
         jnp.zeros((rows, grid.columns)),

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,14 +19,14 @@ from surgmotion_jax.models.reference_names import encoder_from_facebook, predict
 from surgmotion_jax.parallel.mesh import to_global
 from surgmotion_jax.pretrain.config import InitConfig
 from surgmotion_jax.pretrain.objective import loss_and_metrics
-from surgmotion_jax.pretrain.sample.masks import mask_programs
+from surgmotion_jax.pretrain.sample.masks import MaskSet, mask_programs
 from surgmotion_jax.pretrain.setup.initial import plan_initial, start_from
 from surgmotion_jax.pretrain.state import create_state
 from surgmotion_jax.pretrain.step import compile_train_step
-from tests.models.test_parity21 import MODEL
+from tests.models.test_parity21 import MODEL, channels_last
 from tests.parallel.test_sharding import layout_of
 from tests.pretrain.fixtures import random_batch, small_config
-from tests.pretrain.test_trainstep_parity21 import WITHOUT, prepared_of
+from tests.pretrain.test_trainstep_parity21 import WITHOUT, masks_of, prepared_for, prepared_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # The architecture of the golden weights, which were made for 8 frames of 32 px.
@@ -47,6 +48,7 @@ ELSEWHERE = {
 }
 
 
+FIXTURE = {"data.frames": 8, "data.canvas": (32, 32), "augment.crop": 32}
 # Weights of 384 px, a grid of 24, go on at 256 px.
 AT_384 = dataclasses.replace(MODEL, v21=dataclasses.replace(MODEL.v21, rope_grid=24))
 AT_256 = {**ELSEWHERE, "model.v21.rope_grid": 24, "data.canvas": (288, 288), "augment.crop": 256, "optim.batch": 2}
@@ -110,8 +112,8 @@ def test_converted_weights_go_on_at_another_crop_and_clip_length(single, convert
 @pytest.mark.slow
 def test_the_first_loss_from_converted_weights_is_pytorchs(converted):
     core, step = (np.load(GOLDEN / f"{name}.npz") for name in ("vjepa21_fb", "trainstep21_fb"))
-    clips, layout = {"data.frames": 8, "data.canvas": (32, 32), "augment.crop": 32}, layout_of(1, 1, 1)
-    config = small_config(**{**ELSEWHERE, **clips, **WITHOUT})
+    layout = layout_of(1, 1, 1)
+    config = small_config(**{**ELSEWHERE, **FIXTURE, **WITHOUT})
     initial = plan_initial(InitConfig(checkpoint=str(converted)), config.model)
     state = start_from(initial, create_state(config, layout))
     loss = jax.jit(partial(loss_and_metrics, prepared=prepared_of(step, core, "video"), config=config, layout=layout))
@@ -135,6 +137,50 @@ def test_three_hundred_steps_from_384_to_256_pixels_are_finite_and_the_loss_fall
     assert np.isfinite(found).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert np.mean(found[-50:]) < 0.8 * np.mean(found[40:60])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("pixels", [32, 256])
+def test_the_first_loss_is_pytorchs_at_the_sizes_of_the_fixture_and_of_the_run(pixels, tmp_path):
+    """At 32 px the peer gives the fixture's losses, at 256 px, with weights of 384 px, those that it lacks."""
+    torch = pytest.importorskip("torch")
+    from tests.pretrain.torch_vjepa21 import Peer
+
+    core, step = (np.load(GOLDEN / f"{name}.npz") for name in ("vjepa21_fb", "trainstep21_fb"))
+    model, sizes = (AT_384, AT_256) if pixels == 256 else (MODEL, {**ELSEWHERE, **FIXTURE})
+    config = small_config(**{**sizes, **WITHOUT})
+    masks = masks_of(step, "video") if pixels == 32 else drawn_masks(config.grid)
+    clip = core["video"] if pixels == 32 else np.random.default_rng(0).normal(size=(2, 3, 4, 256, 256))
+    clip = clip.astype(np.float32)
+
+    peer = {
+        prefix: {k.removeprefix(prefix): torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith(prefix)}
+        for prefix, arrays in (("w/", core), ("teacher/", step))
+    }
+    pairs = [tuple(torch.from_numpy(np.array(ids)).long() for ids in mask) for mask in masks]
+    shape = config.grid.time, config.grid.height, config.grid.width
+    network = Peer(peer["w/"], shape, model.v21.rope_grid, model.heads)
+    predicted, visible = network.losses(peer["teacher/"], torch.from_numpy(clip), pairs)
+    if pixels == 32:
+        np.testing.assert_allclose(predicted, step["video_loss_pred_0"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(visible, step["video_loss_ctx_0"], rtol=0, atol=1e-5)
+
+    initial = plan_initial(InitConfig(checkpoint=str(saved(tmp_path / "weights", model))), config.model)
+    state = start_from(initial, create_state(config, layout_of(1, 1, 1)))
+    prepared = prepared_for(channels_last(clip), masks, config)
+    loss = jax.jit(partial(loss_and_metrics, prepared=prepared, config=config, layout=layout_of(1, 1, 1)))
+    _, metrics = loss(state.params, state.target)
+    np.testing.assert_allclose(metrics["loss/total"], predicted + 0.5 * visible, rtol=0, atol=1e-5)
+
+
+def drawn_masks(grid):
+    """Two sets that hide three and nine tenths."""
+    rng, sets = np.random.default_rng(1), []
+    for share in (0.3, 0.9):
+        count = round(grid.tokens * (1 - share))
+        orders = np.stack([rng.permutation(grid.tokens) for _ in range(2)]).astype(np.int32)
+        sets.append(MaskSet(jnp.asarray(np.sort(orders[:, :count])), jnp.asarray(np.sort(orders[:, count:]))))
+    return tuple(sets)
 
 
 def test_a_distilled_predictor_is_refused_by_its_fields(converted):
