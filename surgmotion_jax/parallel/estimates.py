@@ -103,8 +103,8 @@ def memory_bytes(shape: str) -> float:
 def narrow_arrays(text: str) -> tuple[str, ...]:
     """float32 arrays that are made in loops, and whose rows fill less than half of a TPU's lanes.
 
-    Their padding is read and written with them. Small ones are left out, as is what is written in place, of which a slice
-    alone moves. Texts without tilings have none.
+    Their padding is read and written with them. Small ones are left out, as is what is written in place, of which a
+    slice alone moves. Texts without tilings have none.
     """
     found = []
     for _, instruction, loops, fused in walk(parse_module(text)):

@@ -107,7 +107,9 @@ def choose_rows(names: str) -> tuple[str, ...]:
 
 
 def config_of(row: Row, config: PretrainConfig, teacher: str = "") -> PretrainConfig:
-    """`config` with the objective of a row, and the outputs it asks of the model; nothing else differs. `teacher` is for rows that have one.
+    """`config` with the objective of a row, and the outputs that it asks of the model; nothing else differs.
+
+    `teacher` is for rows that have one.
 
     Raises ValueError where the config gives a term of the row no weight, so that the row would not be what it says,
     and where its targets come from elsewhere than a moving average.

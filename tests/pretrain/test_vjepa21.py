@@ -159,7 +159,7 @@ def test_the_first_loss_is_pytorchs_at_the_sizes_of_the_fixture_and_of_the_run(p
     }
     pairs = [tuple(torch.from_numpy(np.array(ids)).long() for ids in mask) for mask in masks]
     shape = config.grid.time, config.grid.height, config.grid.width
-    network = Peer(peer["w/"], shape, model.v21.rope_grid, model.heads)
+    network = Peer(torch, peer["w/"], shape, model.v21.rope_grid, model.heads)
     predicted, visible = network.losses(peer["teacher/"], torch.from_numpy(clip), pairs)
     if pixels == 32:
         np.testing.assert_allclose(predicted, step["video_loss_pred_0"], rtol=0, atol=1e-5)

@@ -139,5 +139,6 @@ def _code(code: LaneCode | None, tokens: int) -> list[pl.BlockSpec]:
 
 def _parameters(vmem: int, clips: int) -> pltpu.CompilerParams:
     """Cores of a chip, where it has two, share the clips, or the groups of a single clip."""
-    shared = ("arbitrary", "parallel") if clips == 1 else ("parallel", "arbitrary")
-    return pltpu.CompilerParams(dimension_semantics=shared, vmem_limit_bytes=vmem)
+    if clips == 1:
+        return pltpu.CompilerParams(dimension_semantics=("arbitrary", "parallel"), vmem_limit_bytes=vmem)
+    return pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=vmem)
