@@ -36,8 +36,8 @@ class _Element(NamedTuple):
 class ClusterSums:
     """Judges the clusters of a file as their packets come, each once."""
 
-    def __init__(self, file: BinaryIO, indexed: list[int]) -> None:
-        self._file, self._indexed = file, indexed  # where the table of keyframes says that clusters begin, ascending
+    def __init__(self, file: BinaryIO, stream: VideoStream) -> None:
+        self._file, self._stream = file, stream
         self._length = os.fstat(file.fileno()).st_size
         self._start = self._end = 0  # of the cluster that was judged last
         self._wrong = False
@@ -49,9 +49,8 @@ class ClusterSums:
         if not container.format.name.startswith("matroska"):
             yield None
             return
-        entries = stream.index_entries
         with open(container.name, "rb", buffering=0) as file:
-            sums = cls(file, sorted({entries[number].pos for number in range(len(entries))}))
+            sums = cls(file, stream)
             yield sums if sums._are_there() else None
 
     def misses(self, position: int | None) -> bool:
@@ -94,10 +93,12 @@ class ClusterSums:
         return end > self._length or int.from_bytes(told, "little") != found
 
     def _known_before(self, position: int) -> int:
-        """Where the last cluster begins that the table has before a position; without one, the first element."""
-        place = bisect_right(self._indexed, position)
-        start = self._indexed[place - 1] if place else 0
-        return start if self._read(start, 4) == _CLUSTER else self._first()
+        """Where the last cluster begins that the table of keyframes has before a position; else the first element."""
+        entries = self._stream.index_entries
+        place = bisect_right(range(len(entries)), position, key=lambda number: entries[number].pos)
+        start = entries[place - 1].pos if place else 0
+        # A damaged table may name any place.
+        return start if start <= position and self._read(start, len(_CLUSTER)) == _CLUSTER else self._first()
 
     def _first(self) -> int:
         """Where the first element of the segment begins; 0 where the beginning of the file is damaged."""

@@ -123,9 +123,10 @@ def _tally(sound: Path, damaged: Path, seeds: range) -> Tally:
     ],
 )  # fmt: skip
 def test_flipped_bytes_show_few_wrong_pictures(tmp_path: Path, sound: Sound, kind: str, suffix: str):
-    tally = _tally(sound(kind, suffix), tmp_path / f"x.{suffix}", range(3))
+    seeds = range(6 if suffix == "mkv" else 3)  # three flipped bytes often condemn all of its three clusters
+    tally = _tally(sound(kind, suffix), tmp_path / f"x.{suffix}", seeds)
     assert tally.refused > 0, "three flipped bytes must damage something for this test to mean anything"
-    assert tally.served >= FRAMES
+    assert tally.served > FRAMES
     assert tally.wrong <= 0.05 * tally.served
 
 

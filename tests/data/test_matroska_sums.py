@@ -32,9 +32,9 @@ def _starts(data: bytes) -> list[int]:
     return found
 
 
-def _with(data: bytes, path: Path, place: int, value: int | None = None) -> Path:
+def _with_a_bit_flipped(data: bytes, path: Path, place: int) -> Path:
     changed = bytearray(data)
-    changed[place] = changed[place] ^ 1 if value is None else value
+    changed[place] ^= 1
     path.write_bytes(changed)
     return path
 
@@ -60,14 +60,14 @@ def test_a_sound_file_has_several_clusters_and_none_is_wrong(sound: Path):
 def test_one_bit_condemns_its_cluster_alone(tmp_path: Path, sound: Path, place: int, backwards: bool):
     data = sound.read_bytes()
     _, second, third = _starts(data)
-    damaged = _with(data, tmp_path / "x.mkv", (third if place < 0 else second) + place)
+    damaged = _with_a_bit_flipped(data, tmp_path / "x.mkv", (third if place < 0 else second) + place)
     assert _misses(damaged, backwards) == [20 <= number < 40 for number in range(FRAMES)]
 
 
 def test_a_cluster_whose_head_is_damaged_is_wrong_and_the_next_one_is_found(tmp_path: Path, sound: Path):
     data = sound.read_bytes()
     second = _starts(data)[1]
-    found = _misses(_with(data, tmp_path / "x.mkv", second + 1))
+    found = _misses(_with_a_bit_flipped(data, tmp_path / "x.mkv", second + 1))
     # FFmpeg reads none of its packets, or some that it finds inside; those of the others are sound.
     assert len(found) >= FRAMES - 20
     assert not any(found[:20])
@@ -89,7 +89,7 @@ def test_files_without_sums_are_read_as_they_were(tmp_path: Path, sound: Path):
 
 def test_frames_of_a_wrong_cluster_are_refused_and_those_behind_it_served(tmp_path: Path, sound: Path):
     data = sound.read_bytes()
-    damaged = _with(data, tmp_path / "x.mkv", _starts(data)[2] - 2)
+    damaged = _with_a_bit_flipped(data, tmp_path / "x.mkv", _starts(data)[2] - 2)
     info, behind = probe(str(damaged)), [45 / RATE, 50 / RATE]
     for times in ([0.0], [19 / RATE], behind, [0.0, *behind]):
         np.testing.assert_array_equal(read_frames(str(damaged), times, info=info), read_frames(str(sound), times))
