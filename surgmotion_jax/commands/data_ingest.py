@@ -19,6 +19,7 @@ from surgmotion_jax.corpus.beam import BeamEngine
 from surgmotion_jax.corpus.config import IngestConfig
 from surgmotion_jax.corpus.declared import declared
 from surgmotion_jax.corpus.engine import Engine, LocalEngine
+from surgmotion_jax.corpus.judge import Judge
 from surgmotion_jax.corpus.lists import read_lists
 from surgmotion_jax.corpus.pipeline import LOSSES, REPORT, Ingested, ingest
 from surgmotion_jax.data.config import SourceConfig
@@ -45,7 +46,14 @@ class Request:
     shard_mb: float = flag("MB", "size of a shard", default=512.0, above=0)
     least_s: float = flag("S", "seconds of the shortest stretch that is kept", default=4.0, least=0)
     keep_outside: bool = switch("keep what shows the outside of the body, where faces and screens may be in view")
-    pictures: bool = switch("show a frame of each case in the report; treat it then as you treat the videos")
+    pictures: bool = switch(
+        "show a frame of each case, and of what lists name, in the report; treat it then as the videos"
+    )
+    keep: str = flag(
+        "DIR", "workdir of an evaluation whose head judges each second, beside what is measured", default=""
+    )
+    keep_classes: tuple[str, ...] = flag("A,B", "the classes of that head that are kept", default=(), read=comma_list)
+    keep_encoder: str = flag("CHECKPOINT", "its encoder, if that is not where it was evaluated", default="")
     workers: int = flag("N", "processes of this machine; 0 does everything in one", default=0, least=0)
     runner: str = flag("NAME", "local, or a runner of Apache Beam: DirectRunner, FlinkRunner, ...", default=LOCAL)
     beam: tuple[str, ...] = flag("OPTION", "an option of the Beam pipeline, as --beam=--flink_master=...", default=())
@@ -55,6 +63,8 @@ class Request:
             raise ValueError("name what to ingest, either as SOURCE or by --config; see surgmotion data ingest --help.")
         if self.beam and self.runner == LOCAL:
             raise ValueError(f"--beam={self.beam[0]} is for a runner of Apache Beam; give --runner, as DirectRunner.")
+        if (self.keep_classes or self.keep_encoder) and not self.keep:
+            raise ValueError("--keep-classes and --keep-encoder are about a head; name its evaluation by --keep.")
 
 
 LINE = CommandLine("data ingest", __doc__, Request)
@@ -74,9 +84,10 @@ def data_ingest(request: Request) -> int:
         keep_outside=request.keep_outside,
     )
     sources = sources_of(request)
+    judge = Judge(request.keep, request.keep_classes, request.keep_encoder) if request.keep else None
     with engine_of(request) as engine:
         page = partial(corpus_page, request.out, pictures=request.pictures)
-        made = ingest(sources, request.out, config, engine, read_lists(request.exclude), page)
+        made = ingest(sources, request.out, config, engine, read_lists(request.exclude), page, judge)
     print("\n".join(summary(request.out, made)))
     print(f"wrote {request.out}/{REPORT}")
     return 0

@@ -139,10 +139,15 @@ def _where(match: Match, sources: Sequence[Source], listed: Sequence[ListedVideo
     return f"is {title} from {clock(start_s)} to {clock(stop_s)}"
 
 
+def case_of(recording: Recording, number: int) -> str:
+    """The name of a take of a recording: takes after the first are cases of their own."""
+    return f"{recording.case}.take{number + 1}" if number else recording.case
+
+
 def named_parts(recording: Recording, content: str, unit: Unit, prints: Sequence[Fingerprint]) -> Iterator[Source]:
-    """The parts of a unit under the names of its source; takes after the first are cases of their own."""
+    """The parts of a unit under the names of its source."""
     for number, (part, seconds) in enumerate(zip(unit.parts, prints, strict=True)):
-        case = recording.case if not number else f"{recording.case}.take{number + 1}"
+        case = case_of(recording, number)
         strong_T = seconds.strong_T & ~_left_out(part, len(seconds))
         named = Fingerprint(recording.dataset, case, seconds.hash_TxW, strong_T, part.first / part.fps)
         yield Source(recording, content, case, part, named)

@@ -3,6 +3,7 @@
 list        the files of all sources                                   recording.py
 hash        their contents; exact copies are left out                  recording.py, decide.py
 read        each once: frames, what is no surgery, fingerprints        unit.py
+judge       each second by a trained head, where one is given          judge.py
 match       fingerprints with one another and with benchmarks          matching.py
 decide      what is kept, and why the rest is not                      decide.py
 write       shards of records, then the manifest                       packing.py
@@ -26,6 +27,7 @@ from surgmotion_jax.corpus.config import IngestConfig
 from surgmotion_jax.corpus.decide import Source, copies, decide, faults, kept_seconds, named_parts, shared
 from surgmotion_jax.corpus.engine import Engine
 from surgmotion_jax.corpus.fingerprint import Fingerprint
+from surgmotion_jax.corpus.judge import Judge, judge_unit, judged_unit
 from surgmotion_jax.corpus.lists import ListedVideo, write_list
 from surgmotion_jax.corpus.losses import Loss, write_losses
 from surgmotion_jax.corpus.matching import matches
@@ -55,18 +57,23 @@ def ingest(
     engine: Engine,
     listed: Sequence[ListedVideo] = (),
     page: Callable[[Ingested], str] | None = None,
+    judge: Judge | None = None,
 ) -> Ingested:
     """Writes a store of what the sources hold, without copies, without what `listed` shows, without what is no surgery.
 
+    `judge` is a head of ours that says what is surgery, beside what is measured.
     `page` makes the report, which is written before the store is finished, as all that belongs to it.
 
-    Raises ValueError where a source names nothing, the folder holds another store, or nothing is left.
+    Raises ValueError where a source names nothing, the folder holds another store, the head does not fit, or nothing is
+    left.
     """
+    if judge is not None:
+        judge.check()
     begin(out)
     work = Path(out) / WORK
     found = contents(recordings(sources, DEFAULT_LIMITS), work, engine)
     originals, losses = copies(found)
-    units = read(originals, config, work, engine)
+    units = judged(read(originals, config, work, engine), judge, work, engine)
     losses += faults([(recording, unit) for recording, _, unit in units])
     parts = [part for recording, content, unit in units for part in sources_of(recording, content, unit, work)]
     prints = [*(video.seconds for video in listed), *(part.seconds for part in parts)]
@@ -81,7 +88,7 @@ def ingest(
         sets=tuple(_sets(sources, {one.dataset: one.specialty for one in kept})),
         cases=tuple(stored_cases(kept, shards)),
         shards=tuple(read_entry(out, shard) for shard in shards),
-        settings=dataclasses.asdict(config),
+        settings=dataclasses.asdict(config) | ({"judge": judge.settings} if judge else {}),
     )
     write_losses(Path(out) / LOSSES, losses)
     write_list(Path(out) / FINGERPRINTS, (ListedVideo("", one) for one in kept_seconds(kept, parts)))
@@ -116,6 +123,18 @@ def read(
     units = str(work / "units")
     engine.each("read", partial(make_unit, folder=units), tasks)
     return [(task.recording, task.content, read_unit(units, task.key)) for task in tasks]
+
+
+def judged(
+    units: list[tuple[Recording, str, Unit]], judge: Judge | None, work: Path, engine: Engine
+) -> list[tuple[Recording, str, Unit]]:
+    """The units with what the head says left out too."""
+    if judge is None:
+        return units
+    folder = str(storage.ensure_writable(work / "judged"))
+    keys = [unit.key for _, _, unit in units]
+    engine.each("judged", partial(judge_unit, judge=judge, units=str(work / "units"), judged=folder), keys)
+    return [(recording, content, judged_unit(unit, judge, folder)) for recording, content, unit in units]
 
 
 def sources_of(recording: Recording, content: str, unit: Unit, work: Path) -> list[Source]:

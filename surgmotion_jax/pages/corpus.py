@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 
+import numpy as np
+
+from surgmotion_jax.corpus.decide import case_of
 from surgmotion_jax.corpus.losses import COPY, LEAK, NEAR_COPY, UNREADABLE, Loss
 from surgmotion_jax.corpus.pipeline import Ingested
+from surgmotion_jax.corpus.unit import CHUNK
 from surgmotion_jax.data.mixture import shares
 from surgmotion_jax.data.records.jpeg import decode_jpeg
-from surgmotion_jax.data.records.manifest import SHARDS, Manifest
+from surgmotion_jax.data.records.manifest import SHARDS, WORK, Manifest
 from surgmotion_jax.data.records.record import unpack
 from surgmotion_jax.data.records.shard import Shard
 from surgmotion_jax.pages.evaluation import rows_table
@@ -27,7 +32,11 @@ _MOST_ROWS = 500
 
 
 def corpus_page(out: str, made: Ingested, pictures: bool = False) -> str:
-    """One self-contained page. With `pictures` it shows a frame of each case, so treat it as you treat the videos."""
+    """One self-contained page.
+
+    With `pictures` it shows a frame of each case and of each stretch that is on a list, so treat it as you treat the
+    videos. What was left out for any other reason is never shown.
+    """
     manifest = made.manifest
     hours = sum(case.seconds for case in manifest.cases) / 3600
     sections = [
@@ -40,7 +49,8 @@ def corpus_page(out: str, made: Ingested, pictures: bool = False) -> str:
         Section("Lengths and rates", rows_table(*_lengths(made)) + rows_table(*_rates(made))),
     ]
     if pictures:
-        sections.append(Section("Pictures", "".join(_sheet(out, manifest))))
+        leaks = "".join(_leaks(out, made)) or sentence("There is no such stretch.")
+        sections += [Section("Pictures", "".join(_sheet(out, manifest))), Section("Pictures of benchmarks", leaks)]
     return page("Corpus", f"{hours:.2f} hours of {len(manifest.cases)} cases", sections, "corpus report")
 
 
@@ -113,6 +123,24 @@ def _sheet(out: str, manifest: Manifest) -> Iterator[str]:
         place = case.places[len(case.places) // 2]
         path = Path(out) / SHARDS / manifest.shards[place.shard].name
         record = unpack(str(path), Shard(path).read(place.position))
-        picture = decode_jpeg(record.frames[0], (case.height, case.width))
-        uri = jpeg_uri(shrink(picture, _THUMB), _THUMB_BYTES)
-        yield f'<img src="{uri}" width="{_THUMB}" alt="">'
+        yield _image(decode_jpeg(record.frames[0], (case.height, case.width)))
+
+
+def _leaks(out: str, made: Ingested) -> Iterator[str]:
+    """A frame from the middle of each stretch that a list names, while the units are still there."""
+    parts = {
+        (recording.dataset, case_of(recording, number)): part
+        for recording, unit in made.units
+        for number, part in enumerate(unit.parts)
+    }
+    for loss in [loss for loss in made.losses if loss.reason == LEAK][:_SHOWN]:
+        part = parts[loss.dataset, loss.case]
+        row = min(max(0, round((loss.start_s + loss.end_s) / 2 * part.fps) - part.first), part.frames - 1)
+        path = Path(out) / WORK / "units" / part.shard
+        files = unpack(str(path), Shard(path).read(row // CHUNK)).frames
+        yield _image(decode_jpeg(files[row % CHUNK], (part.height, part.width)), loss.text)
+
+
+def _image(picture_HxWx3: np.ndarray, text: str = "") -> str:
+    uri = jpeg_uri(shrink(picture_HxWx3, _THUMB), _THUMB_BYTES)
+    return f'<img src="{uri}" width="{_THUMB}" alt="{escape(text)}" title="{escape(text)}">'

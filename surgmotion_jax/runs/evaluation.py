@@ -87,7 +87,7 @@ def evaluate_source(
     started = time.time()
     with workdir_lock(workdir):
         evaluate_protocol(config, source, os.fspath(root), workdir, probe=probe, say=say)
-        write_run(workdir, command, os.fspath(root), started)
+        write_run(workdir, command, os.fspath(root), source, started)
         write_page(workdir)
         return read_results(workdir)  # as a repeated evaluation returns them
 
@@ -103,11 +103,12 @@ def describe(config: EvaluateConfig, source: Source) -> str:
     )
 
 
-def write_run(workdir: storage.PathLike, command: Sequence[str], root: str, started: float) -> None:
+def write_run(workdir: storage.PathLike, command: Sequence[str], root: str, source: Source, started: float) -> None:
     """When and where this ran: what may differ between runs with equal results."""
     fields = {
         "command": list(command),
         "root": os.path.abspath(root),
+        "checkpoint": source.encoder.origin.path if source.encoder else "",
         "started": started,
         "seconds": time.time() - started,
         "versions": installed_versions(),

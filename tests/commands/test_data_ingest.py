@@ -93,12 +93,16 @@ def test_a_finished_store_and_a_request_for_nothing_are_refused(world, store, ca
     assert "name what to ingest" in capsys.readouterr().err
     assert main(["data", "ingest", "x", f"--out={world / 'other'}", "--beam=--x"]) == 2
     assert "give --runner" in capsys.readouterr().err
+    assert main(["data", "ingest", "x", f"--out={world / 'other'}", "--keep-classes=inside"]) == 2
+    assert "name its evaluation by --keep" in capsys.readouterr().err
 
 
-def test_pictures_are_shown_where_they_are_asked_for(world):
-    out = world / "shown"
-    assert main(["data", "ingest", f"named={world / 'knee'}", f"--out={out}", "--pictures", *SMALL]) == 0
-    assert "data:image" in (out / "report.html").read_text()
+def test_pictures_of_cases_and_of_what_a_list_names_are_shown_where_they_are_asked_for(world, listing):
+    out, asked = world / "shown", ["--pictures", f"--exclude={listing}"]
+    assert main(["data", "ingest", str(world / "t.csv"), f"--out={out}", *asked, *SMALL]) == 0
+    page = (out / "report.html").read_text()
+    assert page.count("data:image") == 3
+    assert page.count('title="dataset hip, video tested, 00:00 to 00:16: is polypdiag test') == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -36,6 +36,7 @@ class Origin:
     weights: tuple[str, ...]  # those loaded, of target, online, predictor
     step: int  # training steps behind them
     digest: str  # sha256 over the digests of all leaves: equal bits, equal digest
+    path: str = field(default="", compare=False)  # where they were read, or random:VARIANT:SEED
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _stored(path: storage.PathLike, names: Sequence[str], sharding: jax.sharding
     prefixes = tuple(f"{PREFIXES[part]}/" for part in taken.values())
     table = {leaf: entry["digest"] for leaf, entry in loaded.manifest.tree.items() if leaf.startswith(prefixes)}
     folder = place.parent.parent if place.parent.name == "checkpoints" else place.parent
-    origin = Origin(folder.name, tuple(taken.values()), loaded.step, _digest(table))
+    origin = Origin(folder.name, tuple(taken.values()), loaded.step, _digest(table), _absolute(path))
     return Weights(params, model_of(manifest.architecture), origin)
 
 
@@ -110,7 +111,12 @@ def _random(name: str, names: Sequence[str], sharding: jax.sharding.Sharding) ->
     table = {
         path: hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for path, leaf in leaves_by_path(params).items()
     }
-    return Weights(params, config, Origin(f"{RANDOM}{variant}:{number}", tuple(names), 0, _digest(table)))
+    name = f"{RANDOM}{variant}:{number}"
+    return Weights(params, config, Origin(name, tuple(names), 0, _digest(table), name))
+
+
+def _absolute(path: storage.PathLike) -> str:
+    return os.path.abspath(path) if storage.is_local(path) else os.fspath(path)
 
 
 def _digest(table: Mapping[str, str]) -> str:

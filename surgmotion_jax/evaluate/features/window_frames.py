@@ -35,10 +35,14 @@ def decoded_size(info: VideoInfo, side: int, resize: str) -> tuple[int, int]:
     """(rows, columns) to decode to: `letterbox` scales the whole frame into the square and leaves black bars,
     `squash` stretches it to the square, `center_crop` scales the short side to the square and drops the rest.
     """
+    return scaled_size((info.height, info.width), side, resize)
+
+
+def scaled_size(sides: tuple[int, int], side: int, resize: str) -> tuple[int, int]:
+    """As `decoded_size`, for a picture of `sides` (rows, columns)."""
     one_of("resize", resize, RESIZES)
     if resize == "squash":
         return side, side
-    sides = (info.height, info.width)
     scale = side / (max(sides) if resize == "letterbox" else min(sides))
     rows, columns = (max(1, round(length * scale)) for length in sides)
     return rows, columns
