@@ -6,6 +6,7 @@ packages that epath needs for it. Bottom of the import order: this module import
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -113,6 +114,28 @@ def append_line(path: PathLike, line: str) -> None:
         return
     with open(target, "a", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+def read_utf8(path: PathLike) -> str:
+    """The text of a file, with or without a byte order mark. Raises ValueError for another encoding than UTF-8."""
+    data = as_path(path).read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, found, encoding = not_utf8(error)
+        raise ValueError(
+            f"{os.fspath(path)}, line {line}: found {found}, allowed is UTF-8; save it as such (in a spreadsheet: CSV "
+            f"UTF-8), or convert it: iconv -f {encoding} -t UTF-8"
+        ) from None
+
+
+def not_utf8(error: UnicodeDecodeError) -> tuple[int, str, str]:
+    """The line of a file that is no UTF-8, what was found there, and what the encoding may be."""
+    data = error.object
+    line = data[: error.start].count(b"\n") + 1
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return line, "UTF-16 text", "UTF-16"
+    return line, f"byte {data[error.start]:#04x}, which is not UTF-8", "LATIN1"
 
 
 def read_json(path: PathLike) -> Json:

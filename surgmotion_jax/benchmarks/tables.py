@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.errors import BenchmarkError
 
 MAX_BYTES = 512 * 2**20
@@ -92,9 +93,9 @@ def read_text(path: Path) -> str:
     except IsADirectoryError:
         raise BenchmarkError(path, "a folder", "a text file of this name", "put the file there") from None
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        found = f"byte {error.object[error.start]:#04x}, which is not UTF-8"
-        raise BenchmarkError(path, found, "UTF-8 text", "save it as UTF-8", at=line) from None
+        line, found, encoding = storage.not_utf8(error)
+        remedy = f"save it as UTF-8, or convert it: iconv -f {encoding} -t UTF-8"
+        raise BenchmarkError(path, found, "UTF-8 text", remedy, at=line) from None
 
 
 def read_header(path: Path, delimiter: str = ",") -> list[str]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from surgmotion_jax import storage
 from surgmotion_jax.data.config import SourceConfig
 
 COLUMNS = ("dataset", "path", "specialty", "licence", "terms", "folder_fps")
@@ -55,8 +56,8 @@ def _of_table(table: str) -> Iterator[tuple[str, SourceConfig]]:
 def _rows(table: str) -> tuple[list[str], list[dict[str, str]]]:
     """Header and rows. Raises ValueError where it cannot be read."""
     try:
-        text = Path(table).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{table}: cannot be read as a table in UTF-8: {error}") from error
+        text = storage.read_utf8(Path(table).expanduser())
+    except OSError as error:
+        raise ValueError(f"{table}: cannot be read as a table: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     return list(reader.fieldnames or ()), list(reader)

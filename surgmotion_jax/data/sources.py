@@ -4,7 +4,6 @@ A CSV has a header line and the columns `path` and, as wanted, `case`, `specialt
 Relative paths start at the CSV's folder. One video may have several rows, as segments that do not overlap.
 """
 
-import codecs
 import csv
 import glob
 import io
@@ -14,9 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TypeVar
 
+from surgmotion_jax import storage
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.images import IMAGE_SUFFIXES, image_names, natural_key
 from surgmotion_jax.data.records.source import Location, data_sets, is_records, parse_location, stretches
@@ -189,7 +189,7 @@ def _candidates(path: str, root: str) -> tuple[str, str, str]:
 
 def _from_csv(dataset: str, source: SourceConfig, table: str) -> list[VideoFile]:
     folder = os.path.dirname(table) or "."
-    reader = csv.DictReader(io.StringIO(_read_utf8(table), newline=""))
+    reader = csv.DictReader(io.StringIO(storage.read_utf8(table), newline=""))
     columns = [name.strip() for name in reader.fieldnames or ()]
     unknown = [name for name in columns if name not in _COLUMNS]
     if "path" not in columns or unknown:
@@ -211,21 +211,6 @@ def _from_csv(dataset: str, source: SourceConfig, table: str) -> list[VideoFile]
     ]  # fmt: skip
     _check_overlaps(files, [row["where"] for row in rows])
     return files
-
-
-def _read_utf8(table: str) -> str:
-    """The text of a table, with or without a byte order mark. Raises ValueError for another encoding than UTF-8."""
-    data = Path(table).read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        found = "UTF-16 text" if utf16 else f"byte {data[error.start]:#04x}, which is not UTF-8"
-        raise ValueError(
-            f"{table}, line {line}: found {found}, allowed is UTF-8; save it as such (in a spreadsheet: CSV UTF-8), or "
-            f"convert it: iconv -f {'UTF-16' if utf16 else 'LATIN1'} -t UTF-8"
-        ) from None
 
 
 def _read_row(where: str, row: dict[str, str | None], folder: str) -> dict[str, str]:

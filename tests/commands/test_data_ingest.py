@@ -120,6 +120,12 @@ def test_a_table_of_sources_that_is_none_is_refused(tmp_path, text, told):
         declared([str(tmp_path / "t.csv")])
 
 
+def test_a_table_in_another_encoding_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "t.csv").write_text("dataset,path\na,b\n", encoding="utf-16")
+    with pytest.raises(ValueError, match="t.csv, line 1: found UTF-16 text, .*iconv -f UTF-16"):
+        declared([str(tmp_path / "t.csv")])
+
+
 def test_sources_are_named_by_their_paths_unless_they_are_named(tmp_path):
     (tmp_path / "list.csv").write_text("path\na.mp4\n")
     assert list(declared(["videos/knee", "other=videos/knee", str(tmp_path / "list.csv")])) == ["knee", "other", "list"]

@@ -56,8 +56,8 @@ def measure(hours: int) -> None:
     shuffle_gb = rows * TABLES * (KEY_BYTES + ROW_BYTES) / 1e9
     print(
         f"{hours:>6} h: {seconds:.1f} s of CPU, {1000 * seconds / hours:.1f} ms an hour; peak {peak_mb():.0f} MB "
-        f"({before:.0f} before); {right} of {hours // 10} copies found, {len(found) - right} other matches; keys of all "
-        f"tables {shuffle_gb:.2f} GB",
+        f"({before:.0f} before); {right} of {hours // 10} copies found, {len(found) - right} other matches; "
+        f"keys of all tables {shuffle_gb:.2f} GB",
         flush=True,
     )
 

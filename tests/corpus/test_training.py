@@ -1,53 +1,77 @@
-"""Training from records is training from the frames themselves: sample by sample, loss by loss, and when resumed."""
+"""Training from records is training from the frames themselves: sample by sample, loss by loss, on any number of hosts,
+with other workers, and when resumed."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-import surgmotion_jax
 from surgmotion_jax.data.records.jpeg import encode_jpeg
-from tests.commands.runs import losses
+from tests.commands.group import Run, losses
 from tests.corpus.scenes import scene, write_folder
 from tests.corpus.stores import write_store
 
-SIZE, RATE = (40, 48), 1.0
-SMALL = {
-    "steps": 4,
-    "model.variant": "vit_nano",
-    "model.depth": 1,
-    "model.predictor.width": 48,
-    "model.predictor.depth": 1,
-    "model.predictor.heads": 2,
-    "data.frames": 4,
-    "data.canvas": (40, 40),
-    "data.fps": 1.0,
-    "augment.crop": 32,
-    "mask.ratios": (0.5,),
-    "optim.batch": 8,
-    "optim.warmup_steps": 1,
-    "heldout.every": 2,
-    "heldout.clips": 8,
-    "heldout.batch": 8,
-    "checkpoint.every": 2,
-    "run.log_every": 1,
-    "run.tensorboard": "off",
-}
+SIZE, RATE, STEPS = (40, 48), 1.0, 4
+SMALL = (
+    "--config=pretrain/tiny",
+    f"--config.steps={STEPS}",
+    "--config.model.variant=vit_nano",
+    "--config.model.depth=1",
+    "--config.model.predictor.width=48",
+    "--config.model.predictor.depth=1",
+    "--config.model.predictor.heads=2",
+    "--config.data.frames=4",
+    "--config.data.canvas=(40,40)",
+    "--config.data.fps=1.0",
+    "--config.augment.crop=32",
+    "--config.mask.ratios=(0.5,)",
+    "--config.optim.batch=8",
+    "--config.optim.warmup_steps=1",
+    "--config.heldout.every=2",
+    "--config.heldout.clips=8",
+    "--config.heldout.batch=8",
+    "--config.checkpoint.every=2",
+    "--config.run.log_every=1",
+    "--config.run.tensorboard=off",
+)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> dict[str, str]:
+    """The same JPEG files as frame folders and as records."""
+    root = tmp_path_factory.mktemp("data")
+    videos = {name: scene(n, 30 + n, RATE, SIZE) for n, name in enumerate("abc")}
+    for name, video in videos.items():
+        write_folder(root / "x" / name, video)
+    files = {name: [encode_jpeg(picture, 90) for picture in video] for name, video in videos.items()}
+    store = write_store(root / "store", files, SIZE, fps=RATE)
+    return {"folders": str(root / "x"), "records": f"records:{store}"}
+
+
+def train(folder: Path, data: str, *more: str, processes: int = 1, steps: int = STEPS) -> tuple[dict[int, float], list]:
+    """Losses by step, and the numbers of the samples of the last steps' batches."""
+    arguments = [*SMALL, f"--data={data}", f"--workdir={folder / 'w'}", *more]
+    with Run(folder / "logs", [arguments] * processes) as run:
+        run.finish()
+        return losses(folder / "w"), run.rows(steps).tolist()
 
 
 @pytest.mark.slow
-def test_losses_are_those_of_the_frames_and_of_an_interrupted_run(tmp_path):
-    videos = {name: scene(n, 30 + n, RATE, SIZE) for n, name in enumerate("abc")}
-    for name, video in videos.items():
-        write_folder(tmp_path / "x" / name, video)
-    files = {name: [encode_jpeg(picture, 90) for picture in video] for name, video in videos.items()}
-    store = write_store(tmp_path / "store", files, SIZE, fps=RATE)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_samples_and_losses_are_those_of_the_frames(places, tmp_path, processes):
+    expected = train(tmp_path / "folders", places["folders"], processes=processes)
+    assert sorted(expected[0]) == list(range(1, STEPS + 1))
+    assert len(np.unique(expected[1])) > 8
+    assert train(tmp_path / "records", places["records"], processes=processes) == expected
+    assert train(tmp_path / "workers", places["records"], "--config.data.workers=1", processes=processes) == expected
 
-    def train(name: str, data: str, **more: object) -> dict[int, float]:
-        surgmotion_jax.pretrain("pretrain/tiny", tmp_path / name, data=data, overrides={**SMALL, **more})
-        return losses(tmp_path / name)
 
-    expected = train("folders", str(tmp_path / "x"))
-    assert len(expected) == 4
-    assert train("records", f"records:{store}") == expected
-    assert len(train("resumed", f"records:{store}", **{"run.stop_at_step": 2})) == 2
-    assert train("resumed", f"records:{store}", **{"data.workers": 1}) == expected
+@pytest.mark.slow
+def test_a_run_goes_on_from_records_as_it_would_have_from_frames(places, tmp_path):
+    expected = train(tmp_path / "folders", places["folders"])
+    begun = train(tmp_path / "records", places["records"], "--config.run.stop_at_step=2", steps=2)
+    resumed = train(tmp_path / "records", places["records"], "--config.data.workers=1", steps=2)
+    assert resumed[0] == expected[0]
+    assert begun[1] + resumed[1] == expected[1]
