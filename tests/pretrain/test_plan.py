@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -29,10 +22,6 @@ from surgmotion_jax.pretrain.step import abstract_batch, jit_train_step
 from tests.parallel.test_estimates import TEXT as TPU_TEXT
 from tests.pretrain.fixtures import small_config
 
-ROOT = Path(__file__).parents[2]
-NEEDS_LIBTPU = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install jax[tpu]"
-)
 CPU = Topology("cpu:8", Chip("CPU", 2**34, 2.0**34, 1e12, 1e9, ("cpu",)), 8, compiled=True)
 SHARDED = {
     **{"parallel.data": 2, "parallel.fsdp": 4, "parallel.tensor": 1, "model.remat": "full"},
@@ -286,52 +275,3 @@ def test_what_is_left_to_auto_is_decided_for_the_topology():
 def test_an_impossible_mfu_is_refused():
     with pytest.raises(ValueError, match="--mfu is 40; it is a share"):
         plan(small_config(), describe("gpu:h100x8"), mfu=40)
-
-
-def planned_on_tpu(written: Path, *flags: str) -> dict[str, Any]:
-    """What `plan` writes, in a process of its own, whose environment libtpu finds as the command sets it."""
-    arguments = ["--config=pretrain/tiny", f"--json={written}", "--config.model.dtype=bfloat16", *flags]
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    code = f"import sys; from surgmotion_jax.commands.plan import main; sys.exit(main({arguments!r}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(written.read_text())
-
-
-def assert_sound(findings: dict[str, Any]) -> None:
-    names = ("unexpected_arguments", "whole_gathers", "before_model")
-    assert not [findings[name] for name in names if findings[name]]
-    assert findings["exchanges"]
-    assert all(e["share"] <= 1 for e in findings["exchanges"]), findings["exchanges"]
-
-
-@pytest.mark.slow
-@NEEDS_LIBTPU
-@pytest.mark.parametrize(("topology", "fsdp"), [("v5e:2x2", 4), ("v5p:2x2x1", 2)])
-def test_a_real_step_compiles_for_a_tpu_slice(topology, fsdp, tmp_path):
-    mesh = ("--config.parallel.data=-1", f"--config.parallel.fsdp={fsdp}")
-    more = ("--config.model.attention=splash", "--config.model.remat=full")
-    found = planned_on_tpu(tmp_path / "plan.json", f"--topology={topology}", *mesh, *more)
-    assert found["mesh"] == {"data": 4 // fsdp, "fsdp": fsdp, "tensor": 1}
-    assert found["peak_share"] < 0.85
-    assert_sound(found["findings"])
-
-
-@pytest.mark.slow
-@NEEDS_LIBTPU
-def test_no_row_is_mostly_padding_with_the_fused_kernel(tmp_path):
-    """Heads of 64 and of 32 as in the large models; with splash the same text has such rows."""
-    model = (
-        "--config.model.variant=vit_small",
-        "--config.model.predictor.width=128",
-        "--config.model.predictor.heads=4",
-    )
-    mesh = ("--config.parallel.data=1", "--config.parallel.fsdp=4", "--config.model.remat=attention")
-    for attention, expected in (("fused", False), ("splash", True)):
-        flags = ("--topology=v5e:2x2", *model, *mesh, f"--config.model.attention={attention}")
-        findings = planned_on_tpu(tmp_path / f"{attention}.json", *flags)["findings"]
-        assert_sound(findings)
-        assert bool(findings["narrow"]) == expected, findings["narrow"]
