@@ -83,6 +83,11 @@ def test_the_loss_of_both_is_weighed_by_the_share(config, monkeypatch):
     assert "image/total" not in metrics
 
 
+def assert_same_sum(got, want):
+    """Equal to 1e-6 of the largest number of a leaf: where addends cancel, they leave the rounding of their own size."""
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * float(np.abs(want).max()))
+
+
 @pytest.mark.slow
 def test_images_have_their_share_of_the_gradient(config):
     layout = layout_of(1, 1, 1)
@@ -100,7 +105,7 @@ def test_images_have_their_share_of_the_gradient(config):
 
     mixed, clips, images = gradients(state.params, state.target, batch)
     want = jax.tree.map(lambda c, i: 0.75 * c + 0.25 * i, clips, images)
-    jax.tree.map(lambda got, leaf: np.testing.assert_allclose(got, leaf, rtol=1e-4, atol=1e-7), mixed, want)
+    jax.tree.map(assert_same_sum, mixed, want)
     tokenizers = {"clips": clips["encoder"], "images": images["encoder"]}
     used = {
         kind: {name for name in ("patch_embed", "image_embed") if np.any(encoder[name]["kernel"])}
