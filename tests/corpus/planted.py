@@ -40,6 +40,9 @@ from tests.data import recordings
 
 FPS, SIZE, SECONDS = 4.0, (96, 128), 24
 KINDS = (".mp4", ".mkv", ".ts", "")
+COPIES = "copies"
+"""The data set that is listed last: of two recordings that share a stretch, the one listed first keeps it."""
+
 OUTSIDE, BLACK, FROZEN, CARD, SHORT = "outside the body", "black", "frozen", "title card or test picture", "too short"
 
 
@@ -119,7 +122,7 @@ def write_operation(number: int, root: Path, planned: Plan) -> dict[str, Truth]:
     if number in planned.damaged:
         return _write_damaged(number, video, root, name)
     path = write_folder(root / name, video) if not suffix else write_file(root / f"{name}{suffix}", video, FPS)
-    other = f"{SPECIALTIES[3]}/copy{number:03d}"  # listed after the original, which therefore stays
+    other = f"{COPIES}/copy{number:03d}"
     if number in planned.exact:
         shutil.copytree(path, root / other) if path.is_dir() else shutil.copy(path, _made(root / f"{other}{suffix}"))
         truth[other + suffix] = {COPY: np.ones(SECONDS, bool)}
@@ -227,8 +230,9 @@ def build(root: Path, operations: int, planned: Plan, workers: int) -> dict[str,
 
 
 def sources(root: Path) -> dict[str, SourceConfig]:
-    """A data set of each specialty."""
-    return {name: SourceConfig(str(root / name), name, folder_fps=FPS) for name in SPECIALTIES}
+    """A data set of each specialty, and one of copies."""
+    named = {name: SourceConfig(str(root / name), name, folder_fps=FPS) for name in SPECIALTIES}
+    return {**named, COPIES: SourceConfig(str(root / COPIES), SPECIALTIES[0], folder_fps=FPS)}
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def test_the_loss_of_both_is_weighed_by_the_share(config, monkeypatch):
 
 
 def assert_same_sum(got, want):
-    """Equal to 1e-6 of the largest number of a leaf: where addends cancel, they leave the rounding of their own size."""
+    """Equal to 1e-6 of the largest number of a leaf: addends that cancel leave the rounding of their size."""
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * float(np.abs(want).max()))
 
 
