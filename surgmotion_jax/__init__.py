@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TextIO
 
+    from surgmotion_jax.evaluate.applied import load_classifier
     from surgmotion_jax.evaluate.config import EvaluateConfig
     from surgmotion_jax.evaluate.encoder.frozen import load_encoder, load_pretraining
     from surgmotion_jax.pretrain.config import PretrainConfig
@@ -27,9 +28,10 @@ for _package in ("pretrain", "evaluate"):  # bound here before the functions of 
     importlib.import_module(f"{__name__}.{_package}")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "load_encoder", "load_pretraining", "pretrain"]
+__all__ = ["__version__", "evaluate", "load_classifier", "load_encoder", "load_pretraining", "pretrain"]
 
 _LAZY = {
+    "load_classifier": "surgmotion_jax.evaluate.applied",
     "load_encoder": "surgmotion_jax.evaluate.encoder.frozen",
     "load_pretraining": "surgmotion_jax.evaluate.encoder.frozen",
 }
