@@ -25,7 +25,7 @@ from surgmotion_jax.models.transformer import normalise
 from surgmotion_jax.pretrain.losses.term import Counts, Measured, Term, TermConfig, TermInputs, wide
 
 NORM_EPS = 1e-5  # as in the norm of the targets
-AT_A_TIME = 128  # directions: their projections stay in a CPU's cache over all points (1.6 to 2.7 times as fast)
+AT_A_TIME = 256  # directions: their projections stay in a CPU's cache over all points, and few loops are begun
 SOURCES = ("context", "predictions", "targets")
 
 
@@ -130,18 +130,22 @@ def _forward(rule: Quadrature, x_BxRxS: jax.Array, share_BxR: jax.Array) -> tupl
 
 
 def _backward(rule: Quadrature, saved: Saved, gradient_S: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """d distance / d x_j = share_j sum_q 2 w_q t_q (Im sum cos(t_q x_j) - (Re sum - normal) sin(t_q x_j))."""
+    """d distance / d x_j = share_j sum_q 2 w_q t_q (Im sum cos(t_q x_j) - (Re sum - normal) sin(t_q x_j)).
+
+    The sum over q is the real part of a polynomial of exp(i t_1 x_j), evaluated by Horner's rule.
+    """
     del rule
     first, share_BxR, real_QxS, imaginary_QxS = saved
 
-    def add(carried: tuple[jax.Array, Angle], slopes: Angle) -> tuple[tuple[jax.Array, Angle], None]:
-        total, (cosine, sine) = carried
+    def add(higher: Angle, slopes: Angle) -> tuple[Angle, None]:
+        real, imaginary = _turned(higher, first)
         real_S, imaginary_S = slopes
-        return (total + imaginary_S * cosine - real_S * sine, _turned((cosine, sine), first)), None
+        return (real + imaginary_S, imaginary + real_S), None
 
     # At argument 0 every slope is 0.
-    (total_BxRxS, _), _ = jax.lax.scan(add, (jnp.zeros_like(first[0]), first), (real_QxS[1:], imaginary_QxS[1:]))
-    return gradient_S * share_BxR[..., None] * total_BxRxS, jnp.zeros_like(share_BxR)
+    start = jnp.zeros_like(first[0]), jnp.zeros_like(first[0])
+    polynomial, _ = jax.lax.scan(add, start, (real_QxS[1:], imaginary_QxS[1:]), reverse=True)
+    return gradient_S * share_BxR[..., None] * _turned(polynomial, first)[0], jnp.zeros_like(share_BxR)
 
 
 characteristic_distance.defvjp(_forward, _backward)
