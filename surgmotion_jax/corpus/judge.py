@@ -12,21 +12,26 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from surgmotion_jax import storage
 from surgmotion_jax.checks import did_you_mean
-from surgmotion_jax.corpus.stretches import Run, runs
-from surgmotion_jax.corpus.unit import CHUNK, Part, Unit, read_unit
-from surgmotion_jax.data.records.jpeg import decode_jpeg
-from surgmotion_jax.data.records.record import unpack
+from surgmotion_jax.corpus.engine import Engine
+from surgmotion_jax.corpus.recording import Recording
+from surgmotion_jax.corpus.stretches import Run, outside_of, runs
+from surgmotion_jax.corpus.unit import CHUNK, Part, Unit, frame_files, read_unit
+from surgmotion_jax.data.records.jpeg import decode_scaled
 from surgmotion_jax.data.records.shard import Shard
 from surgmotion_jax.evaluate.applied import Classifier, load_classifier
 from surgmotion_jax.evaluate.features.window_frames import fit, scaled_size
+
+Found: TypeAlias = tuple[Recording, str, Unit]
+"""A recording with its content and unit."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,13 @@ class Judge:
     def settings(self) -> dict[str, object]:
         """What a store says of it: plain JSON values."""
         return {"head": self.classifier.key, "kept": list(self.kept)}
+
+    def judged(self, units: Sequence[Found], work: Path, engine: Engine) -> list[Found]:
+        """The units, in a folder of work, with what the head says left out too."""
+        folder = str(storage.ensure_writable(work / "judged"))
+        keys = [unit.key for _, _, unit in units]
+        engine.each("judged", partial(judge_unit, judge=self, units=str(work / "units"), judged=folder), keys)
+        return [(recording, content, judged_unit(unit, self, folder)) for recording, content, unit in units]
 
 
 @functools.lru_cache(maxsize=1)
@@ -96,8 +108,8 @@ class StoredFrames:
     """The frames of a part as squares for an encoder. Those of one call are kept for the next."""
 
     def __init__(self, path: Path, part: Part, classifier: Classifier) -> None:
-        self._shard, self._part, self._data = Shard(path), part, classifier.data
-        self._rows, self._columns = scaled_size((part.height, part.width), self._data.size, self._data.resize)
+        self._shard, self._data, self._stored = Shard(path), classifier.data, (part.height, part.width)
+        self._scaled = scaled_size(self._stored, self._data.size, self._data.resize)
         self._held: dict[int, np.ndarray] = {}
 
     def windows(self, row_BxT: np.ndarray) -> np.ndarray:
@@ -106,14 +118,12 @@ class StoredFrames:
         missing = [row for row in wanted if row not in self._held]
         self._held = {row: self._held[row] for row in wanted if row in self._held}
         for number, rows in groupby(missing, key=lambda row: row // CHUNK):
-            files = unpack(f"{self._shard.path}, record {number}", self._shard.read(number)).frames
+            files = frame_files(self._shard, number)
             self._held.update((row, self._square(files[row % CHUNK])) for row in rows)
         return np.stack([np.stack([self._held[row] for row in row_T]) for row_T in row_BxT.tolist()])
 
     def _square(self, file: bytes) -> np.ndarray:
-        picture = Image.fromarray(decode_jpeg(file, (self._part.height, self._part.width)))
-        scaled = np.asarray(picture.resize((self._columns, self._rows), Image.Resampling.BILINEAR))
-        return fit(scaled[None], self._data.size)[0]
+        return fit(decode_scaled(file, self._stored, self._scaled)[None], self._data.size)[0]
 
 
 def _with(part: Part, class_S: np.ndarray, judge: Judge) -> Part:
@@ -124,9 +134,7 @@ def _with(part: Part, class_S: np.ndarray, judge: Judge) -> Part:
 def _runs(part: Part, class_S: np.ndarray, classes: Sequence[str], kept: Sequence[str]) -> Iterator[Run]:
     """Pictures of classes that are not kept, without those that are left out already."""
     class_M = class_S[(np.arange(part.pictures) / part.rate).astype(int).clip(0, len(class_S) - 1)]
-    free_M = np.ones(part.pictures, bool)
-    for run in part.left_out:
-        free_M[run.start : run.stop] = False
+    free_M = outside_of(part.left_out, part.pictures)
     for number, name in enumerate(classes):
         if name not in kept:
             yield from (Run(start, stop, f"judged {name}") for start, stop in runs(free_M & (class_M == number)))

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from surgmotion_jax import storage
-from surgmotion_jax.corpus.unit import CHUNK, Part
+from surgmotion_jax.corpus.unit import CHUNK, Part, frame_files
 from surgmotion_jax.data.records.manifest import SHARDS, WORK, Place, StoredCase
-from surgmotion_jax.data.records.record import Record, pack, unpack
+from surgmotion_jax.data.records.record import Record, pack
 from surgmotion_jax.data.records.shard import SUFFIX, OpenShards, ShardEntry, write_shard
 
 
@@ -96,7 +96,7 @@ def record_of(piece: Slice, units: str, opened: OpenShards) -> Record:
     shard = opened(Path(units) / part.shard)
     files: list[bytes] = []
     for number in range((piece.start - part.first) // CHUNK, (piece.stop - 1 - part.first) // CHUNK + 1):
-        files += unpack(f"{shard.path}, record {number}", shard.read(number)).frames
+        files += frame_files(shard, number)
     skipped = (piece.start - part.first) % CHUNK
     return Record(
         kept.dataset,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +28,6 @@ from surgmotion_jax.corpus.config import IngestConfig
 from surgmotion_jax.corpus.decide import Source, copies, decide, faults, kept_seconds, named_parts, shared
 from surgmotion_jax.corpus.engine import Engine
 from surgmotion_jax.corpus.fingerprint import Fingerprint
-from surgmotion_jax.corpus.judge import Judge, judge_unit, judged_unit
 from surgmotion_jax.corpus.lists import ListedVideo, write_list
 from surgmotion_jax.corpus.losses import Loss, write_losses
 from surgmotion_jax.corpus.matching import matches
@@ -37,6 +37,9 @@ from surgmotion_jax.corpus.unit import Part, Task, Unit, make_unit, read_arrays,
 from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.media import DEFAULT_LIMITS
 from surgmotion_jax.data.records.manifest import MANIFEST, SHARDS, WORK, Manifest, StoredSet, write_manifest
+
+if TYPE_CHECKING:  # it loads networks, which the processes that read recordings do not need
+    from surgmotion_jax.corpus.judge import Judge
 
 LOSSES, FINGERPRINTS, REPORT = "left_out.jsonl", "fingerprints.json", "report.html"
 
@@ -73,7 +76,9 @@ def ingest(
     work = Path(out) / WORK
     found = contents(recordings(sources, DEFAULT_LIMITS), work, engine)
     originals, losses = copies(found)
-    units = judged(read(originals, config, work, engine), judge, work, engine)
+    units = read(originals, config, work, engine)
+    if judge is not None:
+        units = judge.judged(units, work, engine)
     losses += faults([(recording, unit) for recording, _, unit in units])
     parts = [part for recording, content, unit in units for part in sources_of(recording, content, unit, work)]
     prints = [*(video.seconds for video in listed), *(part.seconds for part in parts)]
@@ -123,18 +128,6 @@ def read(
     units = str(work / "units")
     engine.each("read", partial(make_unit, folder=units), tasks)
     return [(task.recording, task.content, read_unit(units, task.key)) for task in tasks]
-
-
-def judged(
-    units: list[tuple[Recording, str, Unit]], judge: Judge | None, work: Path, engine: Engine
-) -> list[tuple[Recording, str, Unit]]:
-    """The units with what the head says left out too."""
-    if judge is None:
-        return units
-    folder = str(storage.ensure_writable(work / "judged"))
-    keys = [unit.key for _, _, unit in units]
-    engine.each("judged", partial(judge_unit, judge=judge, units=str(work / "units"), judged=folder), keys)
-    return [(recording, content, judged_unit(unit, judge, folder)) for recording, content, unit in units]
 
 
 def sources_of(recording: Recording, content: str, unit: Unit, work: Path) -> list[Source]:

@@ -124,15 +124,20 @@ def shots(observed: Observed, rate: float, thresholds: Thresholds) -> list[int]:
     return np.flatnonzero(cut_N).tolist()
 
 
+def outside_of(left_out: Sequence[Run], length: int) -> np.ndarray:
+    """Which of `length` pictures lie in none of the runs, bool [N]."""
+    flag_N = np.ones(length, bool)
+    for run in left_out:
+        flag_N[run.start : run.stop] = False
+    return flag_N
+
+
 def kept(
     length: int, left_out: Sequence[Run], cuts: Sequence[int], least: int
 ) -> tuple[list[tuple[int, int]], list[Run]]:
     """What remains of `length` pictures between runs and cuts, and the runs that are too short to remain."""
-    flag_N = np.ones(length, bool)
-    for run in left_out:
-        flag_N[run.start : run.stop] = False
     remaining, short = [], []
-    for start, stop in runs(flag_N):
+    for start, stop in runs(outside_of(left_out, length)):
         edges = [start, *(cut for cut in cuts if start < cut < stop), stop]
         for piece in pairwise(edges):
             if piece[1] - piece[0] >= least:

@@ -30,8 +30,8 @@ from surgmotion_jax.data.decode import frames_in_turn, probe
 from surgmotion_jax.data.findings import findings
 from surgmotion_jax.data.media import UnreadableVideo, VideoInfo
 from surgmotion_jax.data.records.jpeg import encode_jpeg
-from surgmotion_jax.data.records.record import Box, Record, pack
-from surgmotion_jax.data.records.shard import SUFFIX, write_shard
+from surgmotion_jax.data.records.record import Box, Record, pack, unpack
+from surgmotion_jax.data.records.shard import SUFFIX, Shard, write_shard
 
 LOOKED_AT = 4.0
 """Pictures a second that are looked at, at most."""
@@ -142,6 +142,11 @@ def read_arrays(folder: str, part: Part) -> dict[str, np.ndarray]:
     """bytes_N of the frames, hash_TxW, strong_T."""
     with np.load(Path(folder) / part.shard.replace(SUFFIX, ".npz"), allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def frame_files(shard: Shard, number: int) -> tuple[bytes, ...]:
+    """The JPEG files of a record of a unit: those of frames `number * CHUNK` on, counted from the first stored."""
+    return unpack(f"{shard.path}, record {number}", shard.read(number)).frames
 
 
 def _read(task: Task, folder: Path) -> Unit:

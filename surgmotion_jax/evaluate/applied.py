@@ -22,13 +22,12 @@ from etils import epath
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks.benchmark import Case, ImageFrames
 from surgmotion_jax.benchmarks.windows import window_times
-from surgmotion_jax.evaluate.choice import read_choice
-from surgmotion_jax.evaluate.claim import saved_head
-from surgmotion_jax.evaluate.config import CacheConfig, DataConfig, EvaluateConfig, ProbeSettings, trained_part
+from surgmotion_jax.evaluate.claim import chosen_head, saved_head
+from surgmotion_jax.evaluate.config import FROZEN, CacheConfig, DataConfig, EvaluateConfig, ProbeSettings, trained_part
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, load_encoder
+from surgmotion_jax.evaluate.encoder.weights import RANDOM
 from surgmotion_jax.evaluate.features.cache import Encoding, computed_with
 from surgmotion_jax.evaluate.features.windows_of_cases import Position, WindowBatch, padded
-from surgmotion_jax.evaluate.heads.fit import read_heads
 from surgmotion_jax.evaluate.heads.of_tasks import head_for, wanted_features
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
 from surgmotion_jax.evaluate.heads.targets import classification
@@ -84,13 +83,10 @@ def load_classifier(
     saved, results, config = saved_head(str(path)), read_results(path), _config(path)
     classes = _classes(str(path), results, config)
     encoder = _encoder(path, results, checkpoint, devices)
-    choice, params = read_choice(path), read_heads(path)
-    assert choice is not None, "read by saved_head"
-    assert params is not None, "looked for by saved_head"
+    choice, chosen = chosen_head(path)
     wanted = wanted_features(config, encoder.config.encoder.depth)
     encoding = Encoding(encoder, wanted, config.data, config.cache)
     objective = classification(np.arange(len(classes)), classes, "none")
-    chosen = jax.tree.map(lambda leaf: leaf[choice.number : choice.number + 1], params)
     predictor = HeadPredictor(head_for(config, objective, encoding.shape), objective, chosen, [choice.name])
     key = hashlib.sha256(repr((saved["sha256"], choice.number, encoder.origin.digest, config.data)).encode())
     return Classifier(classes, config.data, key.hexdigest()[:16], encoding, predictor)
@@ -98,7 +94,7 @@ def load_classifier(
 
 def _config(path: epath.Path) -> EvaluateConfig:
     fields = storage.read_json(path / CONFIG_FILE)["config"]
-    if trained_part(fields) != "none":
+    if trained_part(fields) != FROZEN:
         raise ValueError(f"{path}: its encoder was trained with the head; name an evaluation with finetune.blocks=none")
     cache = CacheConfig(**fields["cache"])
     return EvaluateConfig(DataConfig(**fields["data"]), ProbeSettings(**_tuples(fields["probe"])), cache=cache)
@@ -131,7 +127,7 @@ def _encoder(
     # A fold's run is told in the folder above it.
     told = next((folder / RUN_FILE for folder in (path, path.parent) if (folder / RUN_FILE).exists()), None)
     place = os.fspath(checkpoint) or (storage.read_json(told).get("checkpoint", "") if told else "")
-    if not place or not (place.startswith("random:") or storage.as_path(place).exists()):
+    if not place or not (place.startswith(RANDOM) or storage.as_path(place).exists()):
         raise ValueError(f"{path}: its encoder {identity['name']} is not at {place or '(not told)'}; say where")
     (name,) = identity["weights"]
     encoder = load_encoder(place, weights=name, dtype=identity["dtype"], devices=devices)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 
+import jax
+
 from surgmotion_jax import storage
 from surgmotion_jax.checkpoints.errors import LISTED
-from surgmotion_jax.evaluate.choice import read_choice
+from surgmotion_jax.evaluate.choice import Choice, read_choice
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.index import differing
 from surgmotion_jax.evaluate.fingerprint import ClaimFields, Fingerprint, check_probe
-from surgmotion_jax.evaluate.heads.fit import HEADS_FILE
+from surgmotion_jax.evaluate.heads.fit import HEADS_FILE, read_heads
 from surgmotion_jax.evaluate.results import CONFIG_FILE, SavedHead
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.models.architecture import architecture
+from surgmotion_jax.models.parameters import Params
 
 
 def claim(
@@ -60,6 +63,15 @@ def claim(
         listed = "\n  ".join(differences[:LISTED])
         raise ValueError(f"{path}: the workdir holds another evaluation:\n  {listed}\nChoose another --workdir.")
     return fields
+
+
+def chosen_head(probe: storage.PathLike) -> tuple[Choice, Params]:
+    """The choice of a finished evaluation and the parameters of the head that it names, [1,...]: `saved_head` was asked
+    for before, and says what is missing."""
+    choice, params = read_choice(probe), read_heads(probe)
+    assert choice is not None, "read by saved_head"
+    assert params is not None, "looked for by saved_head"
+    return choice, jax.tree.map(lambda leaf: leaf[choice.number : choice.number + 1], params)
 
 
 def saved_head(probe: str) -> SavedHead:

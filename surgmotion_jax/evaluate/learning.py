@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 
 from surgmotion_jax.checkpoints.tree import leaves_by_path
-from surgmotion_jax.evaluate.choice import read_choice
+from surgmotion_jax.evaluate.claim import chosen_head
 from surgmotion_jax.evaluate.evaluation import Evaluation
 from surgmotion_jax.evaluate.features.cache import Features
 from surgmotion_jax.evaluate.features.windows_of_cases import Position, in_order
@@ -158,11 +158,8 @@ def _sound(work: Evaluation, params: Params) -> tuple[Params, list[str], tuple[i
 
 def load(work: Evaluation, probe: str, saved: SavedHead) -> Learnt:
     """The chosen head of another evaluation, with the targets as they were there: those of the training cases."""
-    choice, params = read_choice(probe), read_heads(probe)
-    assert choice is not None, "looked for when the workdir was claimed"
-    assert params is not None, "looked for when the workdir was claimed"
+    choice, chosen = chosen_head(probe)
     lesson = lesson_of(work)
-    chosen = jax.tree.map(lambda leaf: leaf[choice.number : choice.number + 1], params)
     note = f"the head {saved['head']} was trained and chosen by another evaluation, whose settings are under probe"
     predictor = _loaded(work, lesson, probe, chosen, choice.name)
     return Learnt(predictor, (*lesson.objective.notes, note), len(lesson.positions), probe=[saved])

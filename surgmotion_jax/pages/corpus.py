@@ -12,7 +12,7 @@ import numpy as np
 from surgmotion_jax.corpus.decide import case_of
 from surgmotion_jax.corpus.losses import COPY, LEAK, NEAR_COPY, UNREADABLE, Loss
 from surgmotion_jax.corpus.pipeline import Ingested
-from surgmotion_jax.corpus.unit import CHUNK
+from surgmotion_jax.corpus.unit import CHUNK, frame_files
 from surgmotion_jax.data.mixture import shares
 from surgmotion_jax.data.records.jpeg import decode_jpeg
 from surgmotion_jax.data.records.manifest import SHARDS, WORK, Manifest
@@ -136,8 +136,7 @@ def _leaks(out: str, made: Ingested) -> Iterator[str]:
     for loss in [loss for loss in made.losses if loss.reason == LEAK][:_SHOWN]:
         part = parts[loss.dataset, loss.case]
         row = min(max(0, round((loss.start_s + loss.end_s) / 2 * part.fps) - part.first), part.frames - 1)
-        path = Path(out) / WORK / "units" / part.shard
-        files = unpack(str(path), Shard(path).read(row // CHUNK)).frames
+        files = frame_files(Shard(Path(out) / WORK / "units" / part.shard), row // CHUNK)
         yield _image(decode_jpeg(files[row % CHUNK], (part.height, part.width)), loss.text)
 
 

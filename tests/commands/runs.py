@@ -19,6 +19,26 @@ from surgmotion_jax.runs.session import opened
 
 REPOSITORY = Path(__file__).parents[2]
 
+VERY_SMALL = (
+    "--config.model.variant=vit_nano",
+    "--config.model.depth=1",
+    "--config.model.predictor.width=48",
+    "--config.model.predictor.depth=1",
+    "--config.model.predictor.heads=2",
+    "--config.data.frames=4",
+    "--config.data.canvas=(40,40)",
+    "--config.augment.crop=32",
+    "--config.mask.ratios=(0.5,)",
+    "--config.optim.batch=8",
+    "--config.optim.warmup_steps=1",
+    "--config.heldout.every=2",
+    "--config.heldout.clips=8",
+    "--config.heldout.batch=8",
+    "--config.checkpoint.every=2",
+    "--config.run.tensorboard=off",
+)
+"""Flags of a training of seconds, apart from its steps and the rate of its clips."""
+
 
 def losses(workdir, kind="train", name="loss/total"):
     return {r["step"]: r["metrics"][name] for r in read_metrics(workdir) if r["kind"] == kind}

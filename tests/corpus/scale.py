@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from surgmotion_jax.corpus.fingerprint import Fingerprint
-from surgmotion_jax.corpus.matching import TABLES, gathered, matches
+from surgmotion_jax.corpus.matching import TABLES, matches
 
 COPIED, WORN = slice(600, 1200), 10
 KEY_BYTES, ROW_BYTES = 4, 8
@@ -51,7 +51,7 @@ def measure(hours: int) -> None:
     started = time.process_time()
     found = matches(prints)
     seconds = time.process_time() - started
-    rows = len(gathered(prints)[0])
+    rows = sum(map(len, prints))
     right = sum(match.first % 10 == 9 and match.second == match.first - 9 for match in found)
     shuffle_gb = rows * TABLES * (KEY_BYTES + ROW_BYTES) / 1e9
     print(

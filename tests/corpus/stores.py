@@ -13,6 +13,11 @@ from surgmotion_jax.data.records.record import Record, pack
 from surgmotion_jax.data.records.shard import write_shard
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """All that lies below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def write_store(
     folder: Path, cases: Mapping[str, Sequence[bytes]], size: tuple[int, int], fps: float = 4.0, frames: int = 5
 ) -> Path:

@@ -23,6 +23,7 @@ from surgmotion_jax.data.records.jpeg import decode_jpeg, encode_jpeg
 from surgmotion_jax.data.records.manifest import MANIFEST, WORK
 from surgmotion_jax.data.records.store import problems
 from tests.corpus.scenes import letterboxed, resized, scene, write_file, write_folder
+from tests.corpus.stores import files
 
 FPS, SIZE = 8.0, (64, 80)
 SMALL = IngestConfig(fps=4.0, size=64, frames=8, shard_mb=0.15)
@@ -123,10 +124,6 @@ def test_the_store_is_whole_and_holds_what_was_recorded(made, sources):
     assert {dataset.clip(n).case for n in range(40)} == {"a", "black", "frozen", "frames"}
 
 
-def store_bytes(out: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-
-
 class Killed(Exception):
     """What a test ends an ingestion with."""
 
@@ -156,13 +153,13 @@ def test_an_ingestion_that_was_killed_goes_on_and_writes_the_same(made, sources,
     with pytest.raises(ValueError, match="being written"):
         list(problems(str(out)))
     ingest(sources, str(out), SMALL, LocalEngine(), listed)
-    assert store_bytes(out) == store_bytes(made[0])
+    assert files(out) == files(made[0])
 
 
 def test_two_processes_write_the_same(made, sources, listed, tmp_path):
     with LocalEngine(2) as engine:
         ingest(sources, str(tmp_path / "store"), SMALL, engine, listed)
-    assert store_bytes(tmp_path / "store") == store_bytes(made[0])
+    assert files(tmp_path / "store") == files(made[0])
 
 
 @pytest.mark.parametrize(
@@ -173,14 +170,14 @@ def test_beam_writes_the_same(made, sources, listed, tmp_path, options):
     from surgmotion_jax.corpus.beam import BeamEngine
 
     ingest(sources, str(tmp_path / "store"), SMALL, BeamEngine("FnApiRunner", options), listed)
-    assert store_bytes(tmp_path / "store") == store_bytes(made[0])
+    assert files(tmp_path / "store") == files(made[0])
 
 
 def test_a_finished_store_is_not_written_over(made, sources):
-    before = store_bytes(made[0])
+    before = files(made[0])
     with pytest.raises(ValueError, match="holds a finished store"):
         ingest(sources, str(made[0]), SMALL, LocalEngine())
-    assert store_bytes(made[0]) == before
+    assert files(made[0]) == before
 
 
 def test_other_settings_after_an_interruption_leave_nothing_of_the_first(sources, tmp_path):
@@ -191,7 +188,7 @@ def test_other_settings_after_an_interruption_leave_nothing_of_the_first(sources
     other = IngestConfig(fps=2.0, size=32, frames=8, shard_mb=0.15)
     ingest(only, str(tmp_path / "store"), other, LocalEngine())
     ingest(only, str(tmp_path / "fresh"), other, LocalEngine())
-    assert store_bytes(tmp_path / "store") == store_bytes(tmp_path / "fresh")
+    assert files(tmp_path / "store") == files(tmp_path / "fresh")
 
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path):

@@ -21,6 +21,7 @@ from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.features.windows_of_cases import WindowReader
 from surgmotion_jax.evaluate.results import read_predictions
 from tests.corpus.scenes import scene, write_file, write_folder
+from tests.corpus.stores import files
 
 FPS, SIZE = 8.0, (64, 80)
 KEEP_ALL = Thresholds(black=0, frozen=0, blurred=0, colours=0, tissue=0, cut=1)
@@ -75,10 +76,6 @@ def recordings(tmp_path_factory) -> dict[str, SourceConfig]:
     write_file(root / "out.mp4", painted(11, "i" * 8 + "o" * 5 + "i" * 9), FPS)
     write_file(root / "in.mp4", painted(12, "i" * 16), FPS)
     return {"x": SourceConfig(str(root))}
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_seconds_of_other_classes_are_left_out(evaluated, recordings, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from surgmotion_jax.data.records.manifest import MANIFEST
 from surgmotion_jax.data.records.store import problems
 from tests.corpus.scenes import scene, write_file
+from tests.corpus.stores import files
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,11 +25,6 @@ def start(folder: Path, out: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     options = ["--size=64", "--shard-mb=0.1", "--workers=2"]
     return subprocess.Popen([*command, *options], env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    names = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
 
 
 @pytest.mark.slow

@@ -10,31 +10,17 @@ import pytest
 
 from surgmotion_jax.data.records.jpeg import encode_jpeg
 from tests.commands.group import Run, losses
+from tests.commands.runs import VERY_SMALL
 from tests.corpus.scenes import scene, write_folder
 from tests.corpus.stores import write_store
 
 SIZE, RATE, STEPS = (40, 48), 1.0, 4
 SMALL = (
     "--config=pretrain/tiny",
+    *VERY_SMALL,
     f"--config.steps={STEPS}",
-    "--config.model.variant=vit_nano",
-    "--config.model.depth=1",
-    "--config.model.predictor.width=48",
-    "--config.model.predictor.depth=1",
-    "--config.model.predictor.heads=2",
-    "--config.data.frames=4",
-    "--config.data.canvas=(40,40)",
     "--config.data.fps=1.0",
-    "--config.augment.crop=32",
-    "--config.mask.ratios=(0.5,)",
-    "--config.optim.batch=8",
-    "--config.optim.warmup_steps=1",
-    "--config.heldout.every=2",
-    "--config.heldout.clips=8",
-    "--config.heldout.batch=8",
-    "--config.checkpoint.every=2",
     "--config.run.log_every=1",
-    "--config.run.tensorboard=off",
 )
 
 

@@ -20,6 +20,7 @@ from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.runs.configuration import with_data
 from tests.checkpoints import foreign_weights
 from tests.commands.conftest import write_video
+from tests.commands.runs import VERY_SMALL
 from tests.commands.test_convert import facebook_file, torch_file, transformers_folder
 from tests.docs.pages import PAGES, PROGRAMS, ROOT, Command, all_commands, blocks
 
@@ -29,26 +30,11 @@ SECTIONS = {"pretrain": PretrainConfig, "ablate": PretrainConfig, "bench": Pretr
 
 # The same run in seconds: appended to every command that trains an encoder.
 SMALL_RUN = (
-    "--config.model.variant=vit_nano",
-    "--config.model.depth=1",
+    *VERY_SMALL,
     "--config.model.dtype=float32",
     "--config.model.remat=none",
-    "--config.model.predictor.width=48",
-    "--config.model.predictor.depth=1",
-    "--config.model.predictor.heads=2",
     "--config.steps=2",
-    "--config.data.frames=4",
-    "--config.data.canvas=(40,40)",
     "--config.data.fps=12.5",
-    "--config.augment.crop=32",
-    "--config.mask.ratios=(0.5,)",
-    "--config.optim.batch=8",
-    "--config.optim.warmup_steps=1",
-    "--config.heldout.every=2",
-    "--config.heldout.clips=8",
-    "--config.heldout.batch=8",
-    "--config.checkpoint.every=2",
-    "--config.run.tensorboard=off",
 )
 # As many blocks as levels.
 VJEPA21 = ("--config.model.depth=4", "--config.images.batch=8", "--config.images.canvas=(40,40)")

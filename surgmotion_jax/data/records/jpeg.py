@@ -38,6 +38,14 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> np.ndarray:
     return decode(data, size)
 
 
+def decode_scaled(data: bytes, size: tuple[int, int], wanted: tuple[int, int]) -> np.ndarray:
+    """`decode_jpeg`, at another (height, width), scaled as an image of a frame folder is."""
+    picture = decode_jpeg(data, size)
+    if wanted == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(wanted[::-1], Image.Resampling.BILINEAR))
+
+
 def by_simplejpeg(data: bytes, size: tuple[int, int]) -> np.ndarray:
     """`decode_jpeg` by simplejpeg."""
     try:

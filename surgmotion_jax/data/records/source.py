@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from surgmotion_jax.checks import did_you_mean
 from surgmotion_jax.data.location import put_together, taken_apart
 from surgmotion_jax.data.media import FrameTable, Limits, Size, UnreadableVideo, VideoInfo, check_times
-from surgmotion_jax.data.records.jpeg import decode_jpeg
+from surgmotion_jax.data.records.jpeg import decode_scaled
 from surgmotion_jax.data.records.manifest import StoredCase, StoredSet
 from surgmotion_jax.data.records.record import Record
 from surgmotion_jax.data.records.store import open_record, open_store
@@ -156,12 +155,8 @@ def _record(path: str, location: Location, number: int) -> Record:
 
 
 def _picture(info: VideoInfo, data: bytes, size: Size) -> np.ndarray:
-    """A frame at an output size, uint8 [H, W, 3], scaled as an image of a frame folder is."""
-    height, width = info.output_size(size)
+    """A frame at an output size, uint8 [H, W, 3]."""
     try:
-        picture = decode_jpeg(data, (info.height, info.width))
+        return decode_scaled(data, (info.height, info.width), info.output_size(size))
     except ValueError as error:
         raise UnreadableVideo(info.path, str(error)) from error
-    if picture.shape[:2] == (height, width):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
