@@ -76,7 +76,7 @@ def evaluate(
 
     Args:
       config: an `EvaluateConfig`, a ConfigDict, a config file, or the name of a shipped one: `evaluate/cholec80`.
-      checkpoint: a pretraining workdir, converted weights, or `random:VARIANT[:SEED]`.
+      checkpoint: a pretraining workdir, converted weights, or `random:VARIANT[/PATCH][:SEED]`.
       root: the data set, or `tfds:FOLDER` where one was built.
       workdir: features, heads, results and the page go here.
       features: instead of a checkpoint: a folder of another encoder's features, a file a case.

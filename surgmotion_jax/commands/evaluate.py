@@ -28,7 +28,7 @@ class Request:
         "evaluation", "a config file or the name of a shipped one, e.g. evaluate/cholec80, evaluate/cholec80:small"
     )
     checkpoint: str | None = flag(
-        "PATH", "a pretraining workdir, converted weights, or random:VARIANT[:SEED]", default=None
+        "PATH", "a pretraining workdir, converted weights, or random:VARIANT[/PATCH][:SEED]", default=None
     )
     features: str | None = flag(
         "DIR",

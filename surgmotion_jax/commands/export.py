@@ -25,7 +25,7 @@ from surgmotion_jax.evaluate.encoder.frozen import load_encoder
 class Request:
     """What the command line asks for."""
 
-    checkpoint: str = positional("CHECKPOINT", "workdir, weights, or random:VARIANT[:SEED]")
+    checkpoint: str = positional("CHECKPOINT", "workdir, weights, or random:VARIANT[/PATCH][:SEED]")
     out: str = positional("OUT", "file to write, e.g. encoder.stablehlo")
     weights: Literal["target", "online"] = flag(
         "NAME", "the moving average (target) or the online encoder", default="target"

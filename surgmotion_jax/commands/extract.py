@@ -42,7 +42,7 @@ class Request:
 
     videos: tuple[str, ...] = positional("VIDEO", "file, folder, frame folder, glob or CSV")
     out: str = flag("DIR", "folder for the features")
-    checkpoint: str = flag("PATH", "workdir, weights, or random:VARIANT[:SEED]")
+    checkpoint: str = flag("PATH", "workdir, weights, or random:VARIANT[/PATCH][:SEED]")
     weights: Literal["target", "online"] = flag(
         "NAME", "the moving average (target) or the online encoder", default="target"
     )

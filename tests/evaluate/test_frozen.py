@@ -194,14 +194,18 @@ def test_random_weights_are_named_by_their_seed():
     digests = [e.origin.digest for e in encoders]
     assert digests[0] == digests[1] != digests[2]
     assert encoders[0].origin.name == "random:vit_nano:0"
+    fine = surgmotion_jax.load_encoder("random:vit_nano/8:7", devices=jax.devices()[:1])
+    assert fine.origin.name == "random:vit_nano/8:7"
+    assert fine(np.zeros((1, 2, 16, 16, 3), np.uint8)).shape == (1, 1, 2, 2, 192)
     assert encoders[0](np.zeros((1, 2, 16, 16, 3), np.uint8)).shape == (1, 1, 1, 1, 192)
 
 
 @pytest.mark.parametrize(
     ("path", "settings", "match"),
     [
-        ("random:vit_atom", {}, "random:VARIANT:SEED.*vit_tiny"),
-        ("random:vit_nano:x", {}, "whole number as the seed"),
+        ("random:vit_atom", {}, "random:VARIANT/PATCH .*random:VARIANT:SEED.*vit_tiny"),
+        ("random:vit_nano:x", {}, "random:VARIANT:SEED, in that order"),
+        ("random:vit_nano/0", {}, "random:VARIANT/PATCH"),
         ("no/such/place", {}, "no such directory"),
         ("random:vit_nano", {"weights": "ema"}, "weights is 'ema'.* target, online"),
         ("random:vit_nano", {"dtype": "float16"}, "dtype is 'float16'"),

@@ -216,8 +216,8 @@ def load_encoder(
     """Loads an encoder.
 
     Args:
-      path: a workdir, its checkpoints folder, one step of it, converted weights, or `random:VARIANT[:SEED]` for a
-        fresh encoder such as `random:vit_tiny`.
+      path: a workdir, its checkpoints folder, one step of it, converted weights, or a fresh encoder as
+        `random:VARIANT[/PATCH][:SEED]`, such as `random:vit_tiny` or `random:vit_nano/8`.
       weights: `target` (the moving average, the usual choice for evaluation) or `online`.
       dtype: of the computation, float32 or bfloat16; parameters, norms and the features returned stay float32.
       attention: xla, cudnn (NVIDIA GPUs), splash, fused (TPUs); auto takes whichever suits the devices.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,11 +33,11 @@ RANDOM = "random:"
 class Origin:
     """Which weights these are: enough to tell two sets apart, and to find one again."""
 
-    name: str  # of the workdir or folder, or random:VARIANT:SEED
+    name: str  # of the workdir or folder, or random:VARIANT[/PATCH]:SEED
     weights: tuple[str, ...]  # those loaded, of target, online, predictor
     step: int  # training steps behind them
     digest: str  # sha256 over the digests of all leaves: equal bits, equal digest
-    path: str = field(default="", compare=False)  # where they were read, or random:VARIANT:SEED
+    path: str = field(default="", compare=False)  # where they were read, or random:VARIANT[/PATCH]:SEED
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,14 @@ def _present(name: str, manifest: Manifest, place: epath.Path) -> str:
 
 def _random(name: str, names: Sequence[str], sharding: jax.sharding.Sharding) -> Weights:
     """Fresh parameters, the same for a seed everywhere; online and target are equal, as when training begins."""
-    variant, _, seed = name.removeprefix(RANDOM).partition(":")
-    if variant not in VARIANTS or (seed and not seed.isdecimal()):
+    told = re.fullmatch(r"(?P<variant>\w+)(/(?P<patch>[1-9]\d*))?(:(?P<seed>\d*))?", name.removeprefix(RANDOM))
+    if told is None or told["variant"] not in VARIANTS:
         raise ValueError(
-            f"{name!r}: random weights are named random:VARIANT or random:VARIANT:SEED, with a whole number as the "
-            f"seed and one of {', '.join(VARIANTS)} as the variant"
+            f"{name!r}: random weights are named random:VARIANT, random:VARIANT/PATCH (pixels; 16 otherwise) or "
+            f"random:VARIANT:SEED, in that order, with one of {', '.join(VARIANTS)} as the variant"
         )
-    config, number = ModelConfig(variant=variant), int(seed or 0)
+    patch, number = int(told["patch"] or ModelConfig.patch), int(told["seed"] or 0)
+    config = ModelConfig(variant=told["variant"], patch=patch)
     backbone = backbone_of(config)
     encoder_key, predictor_key = jax.random.split(jax.random.key(number))
     keys = {"target": encoder_key, "online": encoder_key, "predictor": predictor_key}
@@ -111,7 +113,8 @@ def _random(name: str, names: Sequence[str], sharding: jax.sharding.Sharding) ->
     table = {
         path: hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for path, leaf in leaves_by_path(params).items()
     }
-    name = f"{RANDOM}{variant}:{number}"
+    size = f"/{patch}" if told["patch"] else ""
+    name = f"{RANDOM}{config.variant}{size}:{number}"
     return Weights(params, config, Origin(name, tuple(names), 0, _digest(table), name))
 
 
