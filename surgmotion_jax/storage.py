@@ -14,8 +14,10 @@ import pathlib
 import shutil
 import uuid
 import zipfile
+from functools import lru_cache
 from typing import IO, Any, TypeAlias
 
+import fsspec
 from etils import epath
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -24,6 +26,7 @@ Json: TypeAlias = Any  # what `json` reads and writes: None, bool, int, float, s
 
 _MOST_INFLATED, _ALWAYS_FINE = 200, 10_000_000
 """A member of an archive may hold this many times its compressed bytes, and anyhow this many bytes."""
+_PIECE = 2**24  # bytes copied at a time
 
 
 class NotWritable(ValueError):
@@ -31,8 +34,21 @@ class NotWritable(ValueError):
 
 
 def as_path(path: PathLike) -> epath.Path:
-    """The path object for a local path (`~` expanded) or a URL such as `gs://bucket/dir`."""
+    """The path object for a local path (`~` expanded) or a URL such as `gs://bucket/dir`.
+
+    Raises ValueError for a URL of a kind that this installation cannot reach, saying what to install.
+    """
+    if not is_local(path):
+        _check_reachable(os.fspath(path).partition("://")[0])
     return epath.Path(path).expanduser()
+
+
+@lru_cache
+def _check_reachable(scheme: str) -> None:
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{scheme}:// cannot be reached from here: {error}; or use a local path or mount") from error
 
 
 def is_local(path: PathLike) -> bool:
@@ -153,6 +169,14 @@ def sha256_of(path: PathLike) -> str:
     """Hex digest of a file's content, read piece by piece: it may be larger than memory."""
     with as_path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy(source: PathLike, target: PathLike) -> None:
+    """Copies a file piece by piece, to or from a bucket too, and makes the folders above it."""
+    place = as_path(target)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with as_path(source).open("rb") as read, place.open("wb") as written:
+        shutil.copyfileobj(read, written, _PIECE)
 
 
 def check_inflation(archive: PathLike | IO[bytes]) -> None:

@@ -110,6 +110,11 @@ def test_only_urls_are_remote():
     assert not storage.is_local("gs://bucket/run")
 
 
+def test_a_url_that_cannot_be_reached_says_what_to_install():
+    with pytest.raises(ValueError, match="nowhere:// cannot be reached from here: .*; or use a local path or mount"):
+        storage.as_path("nowhere://bucket/run")
+
+
 def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     content = bytes(range(256)) * 2000
     (tmp_path / "file").write_bytes(content)

@@ -7,6 +7,7 @@ conversion holds a few leaves at a time and never the model.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 
@@ -56,10 +57,10 @@ def save_weights(dst: storage.PathLike, leaves: Tree, fields: ManifestFields) ->
 
 
 def _free(dst: storage.PathLike) -> epath.Path:
-    target = storage.as_path(dst)
-    if not storage.is_local(target):
-        raise CheckpointError(f"{target}: converted weights are written to a local directory; copy it there afterwards")
-    target = target.absolute()
+    if not storage.is_local(dst):
+        where = os.fspath(dst)
+        raise CheckpointError(f"{where}: converted weights are written to a local directory; copy it there afterwards")
+    target = storage.as_path(dst).absolute()
     if target.exists():
         raise CheckpointError(f"{target}: exists already and is not overwritten; choose another name, or delete it")
     return target

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+from surgmotion_jax import storage
 from surgmotion_jax.commands.command_line import CommandLine, comma_list, config_flags, flag, positional, switch
 from surgmotion_jax.commands.configs import pretrain_config
 from surgmotion_jax.corpus.beam import BeamEngine
@@ -22,7 +24,9 @@ from surgmotion_jax.corpus.engine import Engine, LocalEngine
 from surgmotion_jax.corpus.judge import Judge
 from surgmotion_jax.corpus.lists import read_lists
 from surgmotion_jax.corpus.pipeline import LOSSES, REPORT, Ingested, ingest
+from surgmotion_jax.corpus.publish import check_free, publish
 from surgmotion_jax.data.config import SourceConfig
+from surgmotion_jax.data.records.manifest import MANIFEST
 from surgmotion_jax.pages.corpus import corpus_page
 
 LOCAL = "local"
@@ -33,7 +37,8 @@ class Request:
     """What the command line asks for."""
 
     sources: tuple[str, ...] = positional("SOURCE", "what to ingest", default=())
-    out: str = flag("DIR", "where the store is written")
+    out: str = flag("DIR", "where the store is written; gs://... and the like with --work")
+    work: str = flag("DIR", "local folder in which a store is made that is then copied to --out", default="")
     config: tuple[str, ...] = config_flags(
         "pretraining", "instead of SOURCE: a config whose data.sources are meant", required=False
     )
@@ -65,6 +70,16 @@ class Request:
             raise ValueError(f"--beam={self.beam[0]} is for a runner of Apache Beam; give --runner, as DirectRunner.")
         if (self.keep_classes or self.keep_encoder) and not self.keep:
             raise ValueError("--keep-classes and --keep-encoder are about a head; name its evaluation by --keep.")
+        if storage.is_local(self.out) == bool(self.work):
+            raise ValueError(
+                f"--out={self.out}: a store in a bucket is made in a local folder and then copied, so give --work=DIR; "
+                "a store on a local disk or mount is made in its place, without --work."
+            )
+
+    @property
+    def place(self) -> str:
+        """The local folder in which the store is made."""
+        return self.work or self.out
 
 
 LINE = CommandLine("data ingest", __doc__, Request)
@@ -75,6 +90,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def data_ingest(request: Request) -> int:
+    if request.work:
+        check_free(request.out, Path(request.work))
+    if request.work and (Path(request.work) / MANIFEST).exists():
+        print(f"{request.work} holds a finished store, which is copied; for another one, name another --work")
+    else:
+        make(request)
+    if request.work:
+        publish(request.work, request.out, tell)
+        print(f"copied to {request.out}, from where it is to be mounted or copied to be read")
+    return 0
+
+
+def make(request: Request) -> None:
+    """Makes the store in its local folder, and says what became of the recordings."""
     config = IngestConfig(
         fps=request.fps,
         size=request.size,
@@ -86,11 +115,10 @@ def data_ingest(request: Request) -> int:
     sources = sources_of(request)
     judge = Judge(request.keep, request.keep_classes, request.keep_encoder) if request.keep else None
     with engine_of(request) as engine:
-        page = partial(corpus_page, request.out, pictures=request.pictures)
-        made = ingest(sources, request.out, config, engine, read_lists(request.exclude), page, judge)
-    print("\n".join(summary(request.out, made)))
-    print(f"wrote {request.out}/{REPORT}")
-    return 0
+        page = partial(corpus_page, request.place, pictures=request.pictures)
+        made = ingest(sources, request.place, config, engine, read_lists(request.exclude), page, judge)
+    print("\n".join(summary(request.place, made)))
+    print(f"wrote {request.place}/{REPORT}")
 
 
 def sources_of(request: Request) -> Mapping[str, SourceConfig]:

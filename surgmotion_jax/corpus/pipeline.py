@@ -107,7 +107,7 @@ def ingest(
 def begin(out: str) -> None:
     """Makes the folder. Raises ValueError where it is remote, or a finished store."""
     if not storage.is_local(out):
-        raise ValueError(f"{out}: a store is written to a local disk or mount; copy it from there, its manifest last")
+        raise ValueError(f"{out}: a store is made on a local disk or mount and copied from there; name one by --work")
     if (Path(out) / MANIFEST).exists():
         raise ValueError(f"{out}: holds a finished store; choose another --out, or remove it")
     for folder in (WORK, SHARDS, f"{WORK}/units", f"{WORK}/contents", f"{WORK}/entries"):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from surgmotion_jax import storage
 from surgmotion_jax.__main__ import main
 from surgmotion_jax.commands.data_leaks import LEAKED
 from surgmotion_jax.corpus.declared import declared
+from surgmotion_jax.corpus.publish import publish
 from surgmotion_jax.data import SourceConfig
 from surgmotion_jax.data.sources import sources_at
 from tests.corpus.scenes import letterboxed, scene, write_file
+from tests.corpus.stores import files
 
 FPS, SIZE = 8.0, (64, 80)
 SMALL = ("--size=64", "--shard-mb=0.1")
@@ -131,3 +137,56 @@ def test_sources_are_named_by_their_paths_unless_they_are_named(tmp_path):
     assert list(declared(["videos/knee", "other=videos/knee", str(tmp_path / "list.csv")])) == ["knee", "other", "list"]
     with pytest.raises(ValueError, match="cannot be read as a table"):
         declared([str(tmp_path / "none.csv")])
+
+
+class Bucket(MemoryFileSystem):
+    """A bucket in memory, under the address of a cloud's; `broken` names a file that arrives otherwise than sent."""
+
+    protocol = "s3"
+    store: ClassVar[dict[str, object]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    broken: ClassVar[str] = ""
+
+    def _open(self, path, mode="rb", **more):
+        if self.broken and self.broken in path and "w" in mode:
+            raise OSError("connection reset")
+        return super()._open(path, mode, **more)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    fsspec.register_implementation("s3", Bucket, clobber=True)
+    monkeypatch.setattr(Bucket, "store", {})
+    monkeypatch.setattr(Bucket, "broken", "")
+    return Bucket
+
+
+def test_a_store_goes_to_a_bucket_with_its_manifest_last(world, tmp_path, bucket, monkeypatch, capsys):
+    argv = ["data", "ingest", str(world / "t.csv"), "--out=s3://bucket/store", f"--work={tmp_path / 'work'}", *SMALL]
+    bucket.broken = "report"
+    assert main(argv) != 0
+    assert not any("manifest" in path for path in bucket.store)
+    bucket.broken = ""
+    assert main(argv) == 0
+    assert "holds a finished store, which is copied" in capsys.readouterr().out
+    there = {path.removeprefix("s3://bucket/store/"): file.getvalue() for path, file in bucket.store.items()}
+    assert there == files(tmp_path / "work")
+    assert list(there)[-1] == "manifest.json"
+    assert main(argv) == 0  # nothing left to do
+    other = [*argv[:-3], f"--work={tmp_path / 'other'}", *SMALL, "--quality=80"]
+    assert main(other) == 2
+    assert "s3://bucket/store: holds a finished store" in capsys.readouterr().err
+
+
+def test_what_does_not_arrive_as_it_was_sent_is_no_store(store, bucket, monkeypatch):
+    monkeypatch.setattr(storage, "copy", lambda source, target: storage.write_bytes_atomic(target, b"cut short"))
+    with pytest.raises(OSError, match="arrived with SHA-256"):
+        publish(store, "s3://bucket/cut")
+    assert not any("manifest" in path for path in bucket.store)
+
+
+def test_a_bucket_needs_a_folder_of_work_and_a_disk_none(world, tmp_path, capsys):
+    assert main(["data", "ingest", str(world / "t.csv"), "--out=gs://bucket/store"]) == 2
+    assert "--out=gs://bucket/store: a store in a bucket is made in a local folder" in capsys.readouterr().err
+    assert main(["data", "ingest", str(world / "t.csv"), f"--out={tmp_path / 'a'}", f"--work={tmp_path / 'b'}"]) == 2
+    assert "without --work" in capsys.readouterr().err
