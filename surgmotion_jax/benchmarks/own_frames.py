@@ -17,7 +17,7 @@ import numpy as np
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents, ImageFrames
 from surgmotion_jax.benchmarks.errors import BenchmarkError
 from surgmotion_jax.benchmarks.frames import folder
-from surgmotion_jax.benchmarks.splits import by_split, hold_out_validation, split_table
+from surgmotion_jax.benchmarks.splits import VALIDATION_SEED, by_split, draw_order, hold_out_validation, split_table
 from surgmotion_jax.benchmarks.tables import Row, read_header, read_table
 from surgmotion_jax.data.images import image_names
 
@@ -25,14 +25,16 @@ LABELS, RATES = "labels.csv", "rates.csv"
 KEYS = ("case", "frame")  # the first columns
 NAMED = "label"  # the only column after them, where a frame has one class
 POOLED, FOLD = "loco", "loco_"  # leave one case out
+THIRDS, THIRD = "thirds", "third_"  # leave a third of the cases out
 FEWEST = 3  # cases: one to test, one to choose a head, one to learn from
 LAYOUT = """ROOT/
   labels.csv           `case,frame,label`: the name of one class; or `case,frame` and a column of 0 and 1 for each class
   frames/CASE/NAME.jpg or .png: the frames of a case in the order of their names, labelled or not
   rates.csv            `case,fps`: images a second; without it every case has one a second
 A line of labels.csv names a frame as its file is named. Frames without a line are seen by windows and not scored. Each
-case is tested once, by heads that never saw it (protocol loco); a fifth of the other cases validate. Images of one
-patient make one case, since nothing else keeps them together."""
+case is tested once, by heads that never saw it: alone (protocol loco), or with a third of the cases (thirds, or one of
+third_1 to third_3); a fifth of the other cases validate. Images of one patient make one case, since nothing else keeps
+them together."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +65,38 @@ class Labels:
 
 
 def at(root: Path) -> Benchmark:
-    """The row of a folder: a fold for each of its cases, and the family that its columns ask for.
+    """The row of a folder: a fold for each of its cases, three of a third, and the family that its columns ask for.
 
     Raises BenchmarkError where labels.csv is not as the layout says.
     """
     labels = read_labels(root / LABELS)
     folds = tuple(f"{FOLD}{case}" for case in labels.by_case)
+    thirds = tuple(f"{THIRD}{number}" for number in (1, 2, 3))
     family = "workflow" if labels.named else "presence"
-    return dataclasses.replace(BENCHMARK, family=family, protocols=folds, pooled={POOLED: folds})
+    pooled = {POOLED: folds, THIRDS: thirds}
+    return dataclasses.replace(BENCHMARK, family=family, protocols=(*folds, *thirds), pooled=pooled)
 
 
 def read(root: Path, protocol: str) -> Contents:
-    """All cases; `loco_A` tests on case A. Raises BenchmarkError for anything that is not as the layout says."""
+    """All cases; `loco_A` tests on case A, `third_2` on the second third of them.
+
+    Raises BenchmarkError for anything that is not as the layout says.
+    """
     labels = read_labels(root / LABELS)
     rates = read_rates(root / RATES, tuple(labels.by_case))
     cases = [_case(root, labels, name, rows, rates[name]) for name, rows in labels.by_case.items()]
-    tested = protocol.removeprefix(FOLD)
-    rest = [case.id for case in cases if case.id != tested]
+    tested = tested_cases(protocol, tuple(labels.by_case))
+    rest = [case.id for case in cases if case.id not in tested]
     held = hold_out_validation(rest)
-    split_of = split_table(train=[name for name in rest if name not in held], val=sorted(held), test=[tested])
+    split_of = split_table(train=[name for name in rest if name not in held], val=sorted(held), test=tested)
     return Contents(BENCHMARK.name, protocol, {NAMED: labels.classes}, by_split(cases, split_of))
+
+
+def tested_cases(protocol: str, cases: Sequence[str]) -> list[str]:
+    """The cases on which a protocol tests."""
+    if protocol.startswith(THIRD):
+        return sorted(draw_order(cases, VALIDATION_SEED)[int(protocol.removeprefix(THIRD)) - 1 :: 3])
+    return [protocol.removeprefix(FOLD)]
 
 
 def read_labels(path: Path) -> Labels:

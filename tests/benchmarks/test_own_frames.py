@@ -59,12 +59,23 @@ def test_columns_of_0_and_1_are_classes_that_may_be_there_together(tmp_path):
 
 def test_each_case_is_left_out_once_and_others_validate(tmp_path):
     benchmark = catalogue.get("own_frames", own(tmp_path))
-    assert benchmark.pooled == {"loco": tuple(f"loco_{case}" for case in CASES)}
+    assert benchmark.pooled["loco"] == tuple(f"loco_{case}" for case in CASES)
     for case in CASES:
         members = {split: [c.id for c in cases] for split, cases in read(tmp_path, case).cases.items()}
         assert members["test"] == [case]
         assert len(members["val"]) == 1
         assert sorted(name for names in members.values() for name in names) == sorted(CASES)
+
+
+def test_thirds_test_each_case_once_too(tmp_path):
+    benchmark = catalogue.get("own_frames", own(tmp_path))
+    tested = []
+    for protocol in benchmark.pooled["thirds"]:
+        members = {split: [c.id for c in cases] for split, cases in benchmark.read(tmp_path, protocol).cases.items()}
+        assert sorted(name for names in members.values() for name in names) == sorted(CASES)
+        tested += members["test"]
+    assert sorted(tested) == sorted(CASES)
+    assert len(benchmark.pooled["thirds"]) == 3
 
 
 def test_the_frames_before_a_moment_are_seen_whether_labelled_or_not(tmp_path):
