@@ -31,6 +31,7 @@ class Row:
     kind: str = "latent"
     targets: str = "ema"
     stop_gradient: bool = True
+    weigh_motion: bool = False  # the error of pixels, by motion
     saliency: str = ""  # another motion score than the config's
     weights: Mapping[str, float] = field(default_factory=dict)  # of terms that the config gives no weight
     v21: Mapping[str, Any] = field(default_factory=dict)  # fields of model.v21 that the row's objective needs
@@ -81,6 +82,7 @@ ARMS: dict[str, Row] = {
         weights={"context": 0.5},
         v21={"levels": 4, "context_projection": True},
     ),
+    "pixel_motion": Row("pixels, weighed by motion", ("motion",), DENSE, kind="pixel", weigh_motion=True),
     "late": Row("the authors' late form", ("motion", "relation", "diversity"), LATE, saliency="normal_flow"),
 }
 
@@ -132,7 +134,7 @@ def config_of(row: Row, config: PretrainConfig, teacher: str = "") -> PretrainCo
         kind=row.kind,
         targets=row.targets,
         teacher=teacher if source.teacher else "",
-        weigh_motion=False,
+        weigh_motion=row.weigh_motion,
         stop_gradient=row.stop_gradient,
     )
     optim = config.optim
