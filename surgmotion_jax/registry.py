@@ -33,6 +33,9 @@ COMMANDS: dict[str, Command] = {
     "study headroom": Command(
         "surgmotion_jax.commands.study_headroom:main", "find out which data sets can tell encoders apart"
     ),
+    "study run": Command(
+        "surgmotion_jax.commands.study_run:main", "compare arms of pretraining against the strength of nuisance"
+    ),
     "ablate": Command("surgmotion_jax.commands.ablate:main", "train the rows of the ablation and write one table"),
     "bench": Command("surgmotion_jax.commands.bench:main", "time the training step, against its variants or PyTorch"),
     "plan": Command("surgmotion_jax.commands.plan:main", "what a run would need of a TPU slice, without having one"),

@@ -118,13 +118,16 @@ def test_each_library_has_one_door(library):
     assert not [user for user in users if not user.startswith(DOORS[library])]
 
 
-def test_only_its_command_imports_the_simulator():
+def test_only_its_command_and_the_study_import_the_simulator():
     users = {
         in_package(m)
         for m in MODULES
         if any(name.startswith("surgmotion_jax.simulate") for name in imported_names(m.read_text()))
     }
-    assert {user for user in users if not user.startswith("simulate/")} == {"commands/simulate.py"}
+    assert {user for user in users if not user.startswith("simulate/")} == {
+        "commands/simulate.py",
+        "runs/study/work.py",
+    }
 
 
 def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -185,7 +188,7 @@ def test_config_dicts_stop_at_the_door():
 
 
 def test_config_files_import_the_door_and_config_classes_only():
-    sections = tuple(f"surgmotion_jax.{part}.config." for part in ("pretrain", "evaluate"))
+    sections = tuple(f"surgmotion_jax.{part}.config." for part in ("pretrain", "evaluate", "runs.study"))
     allowed = ("ml_collections", "surgmotion_jax.checks.", "surgmotion_jax.config.", "surgmotion_jax.data.", *sections)
     for file in (ROOT / "configs").rglob("*.py"):
         names = [n for n in imported_names(file.read_text()) if n.partition(".")[0] not in sys.stdlib_module_names]

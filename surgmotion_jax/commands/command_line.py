@@ -36,7 +36,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Kind = Literal["positional", "flag", "switch", "shorthand", "config"]
-Configs = Literal["pretraining", "evaluation"]
+Configs = Literal["pretraining", "evaluation", "study"]
 HELP = ("-h", "--help")
 WIDTH = 120  # columns of the help
 KEY = "argument"  # where a field keeps its Argument

@@ -1,4 +1,4 @@
-"""The configs that commands take, pretraining or evaluation: read from flags, told apart, built."""
+"""The configs that commands take, of pretraining, evaluation or a study: read from flags, told apart, built."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from surgmotion_jax.data.config import SourceConfig
 from surgmotion_jax.data.sources import sources_at
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.runs.study.config import StudyConfig
 
 
 class Known(NamedTuple):
     """A kind of config."""
 
-    cls: type[PretrainConfig] | type[EvaluateConfig]
+    cls: type[PretrainConfig] | type[EvaluateConfig] | type[StudyConfig]
     noun: str
     command: str  # the first of those that take it
 
@@ -25,6 +26,7 @@ class Known(NamedTuple):
 KINDS: Mapping[Configs, Known] = {
     "pretraining": Known(PretrainConfig, "a pretraining config", "pretrain"),
     "evaluation": Known(EvaluateConfig, "an evaluation config", "evaluate"),
+    "study": Known(StudyConfig, "the config of a study", "study run"),
 }
 
 
@@ -81,3 +83,8 @@ def pretrain_config(flags: Sequence[str], data: str | None = None, *, stand_in: 
 def evaluate_config(flags: Sequence[str]) -> EvaluateConfig:
     """An evaluation config from its flags. Raises ConfigError naming the field that is wrong."""
     return door.build(EvaluateConfig, open_config(flags, "evaluation"))
+
+
+def study_config(flags: Sequence[str]) -> StudyConfig:
+    """The config of a study from its flags. Raises ConfigError naming the field that is wrong."""
+    return door.build(StudyConfig, open_config(flags, "study"))

@@ -7,7 +7,6 @@ these are at least 10 below a perfect answer. Writes headroom.json; goes on wher
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 from surgmotion_jax.commands.command_line import CommandLine, flag, positional
 from surgmotion_jax.evaluate.headroom import ANCHORS, CEILING, Task
+from surgmotion_jax.runs.configuration import override_of
 from surgmotion_jax.runs.headroom import HEADROOM_FILE, Study, Subject, headroom
 
 
@@ -24,17 +24,6 @@ def subject_of(text: str) -> Subject:
     if not (config and equals and root):
         raise ValueError(f"{text!r} is not a config and a data set; write them as evaluate/cholec80:small=sim/cholec80")
     return Subject(config, os.path.expanduser(root))
-
-
-def override_of(text: str) -> tuple[str, object]:
-    """'data.size=64' as field and value. Raises ValueError for anything else."""
-    field, equals, value = text.partition("=")
-    if not (field and equals):
-        raise ValueError(f"--set is {text!r}; write a field of the config and its value, as data.size=64")
-    try:
-        return field, ast.literal_eval(value)
-    except (ValueError, SyntaxError):  # a name
-        return field, value
 
 
 def rates_of(text: str) -> tuple[float, ...]:

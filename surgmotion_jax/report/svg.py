@@ -49,7 +49,8 @@ class Chart:
     """What a chart shows.
 
     `limit` is a (value, label) drawn across, such as a threshold; `steps` the range of the step axis, by default
-    that of the lines; `digits` the significant digits of the legend's values; a `wide` chart takes two columns.
+    that of the lines; `digits` the significant digits of the legend's values; a `wide` chart takes two columns;
+    `along` names what the other axis shows.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Chart:
     steps: tuple[int, int] | None = None
     digits: int = 3
     wide: bool = False
+    along: str = "step"
 
     @property
     def right(self) -> int:
@@ -95,10 +97,10 @@ def chart_svg(chart: Chart) -> str:
     # Faint lines first, so that nothing hides behind noise.
     drawn = sorted(lines, key=lambda line: line.look != "faint")
     parts = [
-        _axes(x, y, wanted=8 if chart.wide else 5),
+        _axes(x, y, chart.along, wanted=8 if chart.wide else 5),
         *(_mark(mark, x, len(chart.marks) <= _LABELLED_MARKS) for mark in chart.marks),
         _limit(chart.limit, x, y),
-        *(_line(line, x, y) for line in drawn),
+        *(_line(line, x, y, chart.along) for line in drawn),
     ]
     name = escape(chart.title)
     opening = f'<svg viewBox="0 0 {chart.right + RIGHT} {HEIGHT}" role="img" aria-label="{name}">'
@@ -136,7 +138,7 @@ def _key(line: Line, digits: int) -> str:
     return f'<span class="key">{sign}{escape(line.label)}<strong>{last}</strong></span>'
 
 
-def _axes(x: Axis, y: Axis, wanted: int) -> str:
+def _axes(x: Axis, y: Axis, along: str, wanted: int) -> str:
     bottom, right = HEIGHT - BOTTOM, int(x.end)
     parts = []
     for value, label in y.ticks():
@@ -151,11 +153,11 @@ def _axes(x: Axis, y: Axis, wanted: int) -> str:
         parts.append(f'<line class="base" x1="{at:.2f}" x2="{at:.2f}" y1="{bottom}" y2="{bottom + 4}"/>')
         anchor = "end" if at > right - 8 else "middle"
         parts.append(f'<text class="xtick" x="{at:.2f}" y="{bottom + 17}" text-anchor="{anchor}">{label}</text>')
-    parts.append(f'<text x="{LEFT - 7}" y="{bottom + 17}" text-anchor="end">step</text>')
+    parts.append(f'<text x="{LEFT - 7}" y="{bottom + 17}" text-anchor="end">{escape(along)}</text>')
     return "".join(parts)
 
 
-def _line(line: Line, x: Axis, y: Axis) -> str:
+def _line(line: Line, x: Axis, y: Axis, along: str) -> str:
     x_N, y_N = x.place(line.step_N), y.place(line.value_N)
     finite_N = np.isfinite(y_N)
     commands: list[str] = []
@@ -168,12 +170,12 @@ def _line(line: Line, x: Axis, y: Axis) -> str:
     few = finite_N.size <= _DOTTED_UP_TO and line.look != "faint"
     pointed = np.flatnonzero(finite_N).tolist() if few else lonely
     path = f'<path class="line {line.look}" d="{"".join(commands)}"/>' if commands else ""
-    points = "".join(_point(line, x_N[i], y_N[i], i) for i in pointed)
+    points = "".join(_point(line, x_N[i], y_N[i], i, along) for i in pointed)
     return f'<g class="c{line.colour}" data-line="{escape(line.label)}">{path}{points}</g>'
 
 
-def _point(line: Line, x: float, y: float, index: int) -> str:
-    told = f"{line.label}, step {int(line.step_N[index]):,}: {format_number(float(line.value_N[index]), 4)}"
+def _point(line: Line, x: float, y: float, index: int, along: str) -> str:
+    told = f"{line.label}, {along} {int(line.step_N[index]):,}: {format_number(float(line.value_N[index]), 4)}"
     return f'<circle class="point" cx="{x:.2f}" cy="{y:.2f}" r="2.5"><title>{escape(told)}</title></circle>'
 
 

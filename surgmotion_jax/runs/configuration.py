@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
@@ -50,3 +51,14 @@ def with_data(config: ConfigDict, path: str) -> ConfigDict:
             }
         )
     return changed
+
+
+def override_of(text: str) -> tuple[str, object]:
+    """'data.size=64' as field and value. Raises ValueError for anything else."""
+    field, equals, value = text.partition("=")
+    if not (field and equals):
+        raise ValueError(f"found {text!r}; write a field of the config and its value, as data.size=64")
+    try:
+        return field, ast.literal_eval(value)
+    except (ValueError, SyntaxError):  # a name
+        return field, value

@@ -85,7 +85,7 @@ def test_every_field_of_a_config_is_printed_as_a_flag_that_the_door_takes(name, 
 def test_every_shipped_config_can_be_printed(name):
     config = door.load_config(name + (":stage1" if "pretrain/surgmotion_" in name else ""))
     rows = list(rows_of(KINDS[kind_of(config)].cls, config.to_dict()))
-    assert len(rows) > 40
+    assert len(rows) > (20 if name.startswith("study/") else 40)
     assert sum(not row.comment for row in rows) < len(rows) / 10
 
 

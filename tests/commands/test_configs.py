@@ -13,7 +13,7 @@ TINY = "--config=pretrain/tiny"
 @pytest.mark.parametrize("name", door.config_names())
 def test_the_kind_of_every_shipped_config_is_recognised(name):
     argument = ":stage1" if "pretrain/surgmotion_" in name else ""
-    kind = "evaluation" if name.startswith("evaluate/") else "pretraining"
+    kind = {"evaluate": "evaluation", "study": "study"}.get(name.partition("/")[0], "pretraining")
     assert kind_of(door.load_config(name + argument)) == kind
 
 

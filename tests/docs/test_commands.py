@@ -18,6 +18,7 @@ from surgmotion_jax import registry
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.runs.configuration import with_data
+from surgmotion_jax.runs.study.config import StudyConfig
 from tests.checkpoints import foreign_weights
 from tests.commands.conftest import write_video
 from tests.commands.runs import VERY_SMALL
@@ -26,7 +27,13 @@ from tests.docs.pages import PAGES, PROGRAMS, ROOT, Command, all_commands, block
 
 COMMANDS = all_commands()
 OURS = [command for command in COMMANDS if command.words[0] == "surgmotion"]
-SECTIONS = {"pretrain": PretrainConfig, "ablate": PretrainConfig, "bench": PretrainConfig, "evaluate": EvaluateConfig}
+SECTIONS = {
+    "pretrain": PretrainConfig,
+    "ablate": PretrainConfig,
+    "bench": PretrainConfig,
+    "evaluate": EvaluateConfig,
+    "study run": StudyConfig,
+}
 
 # The same run in seconds: appended to every command that trains an encoder.
 SMALL_RUN = (
@@ -171,6 +178,7 @@ SHRUNK = {
     "evaluate": small_evaluation,
     "data preview": lambda line: with_flags(line, SMALL_RUN),
     "study headroom": lambda line: [*line, *(flag.replace("--config.", "--set=") for flag in SMALL_EVALUATION)],
+    "study run": lambda line: replaced(line, {"--config": "study/laptop:small"}),
     "data ingest": lambda line: with_flags(line, ("--keep-outside", "--least-s=0.5", "--fps=12.5")),
     "convert": small_conversion,
     "extract": lambda line: replaced(line, {"--frames": "4", "--size": "32"}),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from surgmotion_jax.commands.study_headroom import override_of, subject_of, table
+from surgmotion_jax.commands.study_headroom import subject_of, table
 from surgmotion_jax.evaluate.headroom import Task, points_of, tasks_of
+from surgmotion_jax.runs.configuration import override_of
 from surgmotion_jax.runs.headroom import Subject
 
 
@@ -73,5 +74,5 @@ def test_what_a_command_line_names_is_read_or_refused():
         subject_of("evaluate/cholec80")
     assert override_of("data.size=64") == ("data.size", 64)
     assert override_of("probe.head=linear") == ("probe.head", "linear")
-    with pytest.raises(ValueError, match=r"--set is 'data.size'; write a field of the config and its value"):
+    with pytest.raises(ValueError, match=r"found 'data.size'; write a field of the config and its value"):
         override_of("data.size")

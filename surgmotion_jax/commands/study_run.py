@@ -1,0 +1,56 @@
+"""Runs a study: arms times seeds times strengths of nuisance, the most important first, and writes what was found.
+
+Everything is simulated. Each arm is pretrained with the same operations, and evaluated beside random weights and the
+same encoder trained end to end. Repeat the command to go on; study.html and study.md are written after each cell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from surgmotion_jax import storage
+from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
+from surgmotion_jax.commands.configs import study_config
+from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, verdict
+from surgmotion_jax.runs.study.findings import find
+from surgmotion_jax.runs.study.work import study
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    config: tuple[str, ...] = config_flags("study", "a config file or the name of a shipped one: study/laptop")
+    workdir: str = flag("DIR", "everything goes here")
+    hours: float = flag("H", "no cell is begun after so many; 0: no limit", default=0.0, least=0)
+    workers: int = flag("N", "processes that simulate; 0 draws in this one", default=0, least=0)
+
+
+LINE = CommandLine("study run", __doc__, Request)
+
+
+def main(argv: Sequence[str]) -> int:
+    return LINE.run(argv, study_run)
+
+
+def study_run(request: Request) -> int:
+    config = study_config(request.config)
+    command = f"surgmotion study run {' '.join(request.config)} --workdir={request.workdir}"
+
+    def written() -> StudyPage:
+        found = find(config, request.workdir, command)
+        folder = storage.as_path(request.workdir)
+        storage.write_text_atomic(folder / "study.html", as_html(found))
+        storage.write_text_atomic(folder / "study.md", as_markdown(found))
+        return found
+
+    done = study(config, request.workdir, _say, hours=request.hours, workers=request.workers, after=written)
+    print("\n".join(verdict(written())))
+    print(f"{request.workdir}/study.html" + ("" if done else "; repeat the command to go on"))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,180 @@
+"""Encoders of several arms against the strength of nuisance: scores between two anchors, and whether a gap grows.
+
+A score is 0 for random weights and 100 for training end to end, on the same task at the same strength. Letters: S seeds
+of an arm, G strengths, K tasks, B draws of test cases and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from surgmotion_jax.evaluate.compare.comparison import holm
+from surgmotion_jax.evaluate.compare.seeds import Column, SeedMean
+from surgmotion_jax.evaluate.metrics.bootstrap import Difference
+from surgmotion_jax.evaluate.tasks.families import task_of_results
+
+RANDOM, TUNED = "random", "tuned"
+"""The anchors: random weights under the study's head, and the same encoder trained end to end."""
+
+Place = tuple[str, str, float]  # arm, task, strength
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One arm on one task at one strength."""
+
+    statistic: SeedMean
+    cases: int
+    sign: int  # 1 where more is better, else -1
+
+    @property
+    def seeds(self) -> int:
+        return len(self.statistic.statistics_S)
+
+    def value(self) -> float:
+        """The mean over seeds and all cases; more is better."""
+        return self.sign * self.statistic(np.arange(self.cases))
+
+    def drawn(self, rows: np.ndarray, seeds: np.ndarray) -> float:
+        """The mean of some seeds over the cases drawn."""
+        return self.sign * float(self.statistic.each(rows)[seeds].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """An arm's score against strength, its mean over tasks; NaN at a strength that was not reached."""
+
+    arm: str
+    score_G: np.ndarray
+    low_G: np.ndarray
+    high_G: np.ndarray
+    score_KxG: np.ndarray
+    seeds: int  # the fewest behind a point
+
+
+@dataclass(frozen=True)
+class Against:
+    """An arm's difference to another, over the strengths that both have, with its p value as Holm corrects it."""
+
+    arm: str
+    difference: Difference
+    holm: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that is to be said of the arms that were measured."""
+
+    tasks: tuple[str, ...]
+    strengths: tuple[float, ...]
+    curves: tuple[Curve, ...]
+    against: tuple[Against, ...]  # the first of the compared arms
+    growth: Difference | None  # of the first arm's lead over the second with a unit of strength; None: not measurable
+    without: tuple[str, ...] = ()  # tasks left out of means: somewhere end to end is not above random weights
+
+
+def measured(column: Column, metric: str) -> Measured:
+    """A column by one of its measures. Raises ValueError where it has none of that name."""
+    task = task_of_results(column.fields)
+    first = task.measures([column.runs[0].tables[case] for case in column.cases])
+    named = [m for m in first if m.name == metric]
+    if not named:
+        raise ValueError(f"{column.name}: has no {metric}; there are {', '.join(dict.fromkeys(m.name for m in first))}")
+    chosen = next((m for m in named if (m.name, m.convention) == task.choice), named[0])
+    statistic = column.measures(task, column.cases)[chosen.name, chosen.convention]
+    return Measured(statistic, len(column.cases), 1 if chosen.higher else -1)
+
+
+def scores(
+    found: Mapping[Place, Measured], compared: tuple[str, str], *, resamples: int = 400, level: float = 0.95
+) -> Scores:
+    """Curves of all arms, differences to the first of the compared arms, and how its lead over the second grows.
+
+    Each draw takes cases of every task, the same for all arms and strengths, and seeds, the same for all arms that have
+    as many. The anchors' distance is that of all cases, so that no draw divides by a small number. Without both anchors
+    there is no score.
+    """
+    tasks = tuple(dict.fromkeys(task for _, task, _ in found))
+    strengths = tuple(sorted({strength for _, _, strength in found}))
+    names = list(dict.fromkeys(arm for arm, _, _ in found))
+    value, drawn = {}, {}
+    for arm in names:
+        value[arm], drawn[arm] = _tables([[found.get((arm, t, g)) for g in strengths] for t in tasks], resamples)
+    if not {RANDOM, TUNED} <= set(names):
+        return Scores(tasks, strengths, (), (), None)
+    arms = [arm for arm in names if arm not in (RANDOM, TUNED)]
+    distance_KxG = value[TUNED] - value[RANDOM]
+    apart_K = ~(distance_KxG <= 0).any(1)
+    distance_KxG = np.where(distance_KxG > 0, distance_KxG, np.nan)
+    score = {arm: 100 * (value[arm] - value[RANDOM]) / distance_KxG for arm in arms}
+    score_of_draws = {arm: 100 * (drawn[arm] - drawn[RANDOM]) / distance_KxG for arm in arms}
+    mean_G = {arm: _mean(score[arm][apart_K]) for arm in arms}
+    mean_BxG = {arm: _mean(score_of_draws[arm][:, apart_K]) for arm in arms}
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    curves = []
+    for arm in arms:
+        low_G, high_G = np.quantile(mean_BxG[arm], tails, axis=0)
+        seeds = min(one.seeds for (name, _, _), one in found.items() if name == arm)
+        curves.append(Curve(arm, mean_G[arm], low_G, high_G, score[arm], seeds))
+    first, second = compared
+    others = [arm for arm in arms if arm != first] if first in arms else []
+    gaps = {arm: (mean_G[arm] - mean_G[first], mean_BxG[arm] - mean_BxG[first]) for arm in others}
+    against = [_of_draws(_over(gap_G), _over(gap_BxG), tails) for gap_G, gap_BxG in gaps.values()]
+    rows = tuple(map(Against, gaps, against, holm([difference.p for difference in against])))
+    growth = None
+    if second in gaps and np.isfinite(gaps[second][0]).sum() > 1:
+        behind_G, behind_BxG = gaps[second]
+        growth = _of_draws(_slope(strengths, -behind_G), _slope(strengths, -behind_BxG), tails)
+    without = tuple(task for task, apart in zip(tasks, apart_K, strict=True) if not apart)
+    return Scores(tasks, strengths, tuple(curves), rows, growth, without)
+
+
+def _mean(score_KxG: np.ndarray) -> np.ndarray:
+    """Over the tasks, the last axis but one; NaN where there is none."""
+    return score_KxG.sum(-2) / (score_KxG.shape[-2] or np.nan)
+
+
+def _tables(one_KxG: Sequence[Sequence[Measured | None]], resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values [K, G] over all cases and seeds, and [B, K, G] over those of each draw; NaN where nothing was measured."""
+    shape = (len(one_KxG), len(one_KxG[0]))
+    value, drawn = np.full(shape, np.nan), np.full((resamples, *shape), np.nan)
+    for k, row in enumerate(one_KxG):
+        for g, one in enumerate(row):
+            if one is not None:
+                value[k, g] = one.value()
+                drawn[:, k, g] = [one.drawn(*_draw(number, k, one)) for number in range(resamples)]
+    return value, drawn
+
+
+def _draw(number: int, task: int, one: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Cases and seeds of a draw: those of a task do not depend on arm and strength."""
+    cases = np.random.default_rng([number, 0, task]).integers(0, one.cases, one.cases)
+    return cases, np.random.default_rng([number, 1, one.seeds]).integers(0, one.seeds, one.seeds)
+
+
+def _over(gap: np.ndarray) -> np.ndarray:
+    """The mean over the strengths, the last axis, at which there is a gap."""
+    known = np.isfinite(gap)
+    count = known.sum(-1)
+    return np.where(count > 0, np.where(known, gap, 0).sum(-1) / np.maximum(count, 1), np.nan)
+
+
+def _slope(strengths: Sequence[float], gap: np.ndarray) -> np.ndarray:
+    """The least-squares slope of a gap over the strengths, the last axis, at which there is one."""
+    known = np.isfinite(gap).reshape(-1, len(strengths)).all(0)
+    x_G = np.array(strengths)[known]
+    centred_G = x_G - x_G.mean()
+    return np.asarray((gap[..., known] * centred_G).sum(-1) / (centred_G**2).sum())
+
+
+def _of_draws(value: np.ndarray, drawn_B: np.ndarray, tails: tuple[float, float]) -> Difference:
+    """A value with the interval and the two-sided p value of its draws, as `bootstrap.paired_difference` has them."""
+    known_B = drawn_B[np.isfinite(drawn_B)]
+    if len(known_B) < 0.95 * len(drawn_B) or not len(known_B):
+        return Difference(float(value), None, None)
+    low, high = np.quantile(known_B, tails)
+    side = min(np.count_nonzero(known_B <= 0), np.count_nonzero(known_B >= 0))
+    return Difference(float(value), (float(low), float(high)), min(1.0, 2 * (side + 1) / (len(known_B) + 1)))

@@ -1,0 +1,184 @@
+"""The page of a study: what was found first, then the figure, the tables, and what each arm cost. HTML and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from surgmotion_jax.evaluate.compare.comparison import SIGNIFICANT
+from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED, Place, Scores
+from surgmotion_jax.evaluate.metrics.bootstrap import Difference
+from surgmotion_jax.pages.evaluation import rows_table
+from surgmotion_jax.pretrain.ablation import Outcome
+from surgmotion_jax.report.html import Section, page, sentence
+from surgmotion_jax.report.svg import Chart, Line, Look, chart_figure
+
+Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
+LOOKS: tuple[Look, ...] = ("solid", "dash", "dot")
+COLOURS = 5
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """What is shown."""
+
+    scores: Scores
+    values: Mapping[Place, float]  # means over seeds
+    outcomes: Mapping[str, Outcome]  # of pretraining
+    compared: tuple[str, str]
+    hours: float
+    done: int  # cells
+    cells: int
+    command: str
+
+
+def as_html(study: StudyPage) -> str:
+    """One self-contained page."""
+    first = f"{study.done} of {study.cells} cells, {study.hours:.1f} hours"
+    sections = [
+        Section("What was found", "".join(map(sentence, verdict(study))) + figure(study.scores)),
+        Section("Scores", rows_table(*score_table(study.scores)) + sentence(SCORE)),
+        Section("Differences", rows_table(*difference_table(study))),
+        Section("Measures", rows_table(*value_table(study))),
+        Section("Pretraining", rows_table(*outcome_table(study)) if study.outcomes else sentence("Not begun.")),
+        Section("Again", sentence(study.command)),
+    ]
+    return page("Study", first, sections, "study report")
+
+
+def as_markdown(study: StudyPage) -> str:
+    """The same without the figure."""
+    parts = ["# Study", "", *verdict(study), "", f"`{study.command}`: {study.done} of {study.cells} cells so far, "]
+    parts[-1] += f"{study.hours:.1f} hours in all."
+    tables = {
+        "Scores": score_table(study.scores),
+        "Differences": difference_table(study),
+        "Measures": value_table(study),
+        "Pretraining": outcome_table(study),
+    }
+    for title, (header, rows) in tables.items():
+        if rows:
+            parts += ["", f"## {title}", "", *_markdown(header, rows)]
+    return "\n".join([*parts, "", SCORE]) + "\n"
+
+
+SCORE = (
+    "A score is 0 for random weights under the same head and 100 for training end to end, on the same task at the same "
+    "strength, averaged over tasks. Intervals are of draws of test cases and seeds."
+)
+
+
+def verdict(study: StudyPage) -> list[str]:
+    """Sentences: whether the lead of the first arm over the second grows with nuisance, and who is above random."""
+    first, second = study.compared
+    growth = study.scores.growth
+    if growth is None:
+        said = [f"Whether the lead of {first} over {second} grows with nuisance cannot be said yet."]
+    else:
+        p = growth.p
+        settled = p is not None and p < SIGNIFICANT
+        word = ("grows" if growth.value > 0 else "shrinks") if settled else "neither grows nor shrinks demonstrably"
+        said = [f"The lead of {first} over {second} {word} with nuisance: {_text(growth)} points a unit of strength."]
+    above = [
+        f"{curve.arm} ({_span(curve.score_G[g], curve.low_G[g], curve.high_G[g])} at strength {strength:g})"
+        for curve in study.scores.curves
+        for g, strength in enumerate(study.scores.strengths)
+        if curve.low_G[g] > 0
+    ]
+    if study.scores.curves:
+        said.append(f"Above random weights, by their intervals: {', '.join(above) or 'none'}.")
+    if study.scores.without:
+        said.append(
+            f"No part of any mean, since end to end is not above random there: {', '.join(study.scores.without)}."
+        )
+    return said
+
+
+def figure(scores: Scores) -> str:
+    """Score against strength, a line an arm, its interval faint; nothing while there is no arm."""
+    strength_G = np.array(scores.strengths)
+    lines = []
+    for number, curve in enumerate(scores.curves):
+        colour, look = number % COLOURS, LOOKS[number // COLOURS % len(LOOKS)]
+        lines.append(Line(curve.arm, strength_G, curve.score_G, colour, look))
+        lines += [Line(curve.arm, strength_G, bound_G, colour, "faint") for bound_G in (curve.low_G, curve.high_G)]
+    if not lines:
+        return ""
+    unit = "0 random, 100 end to end"
+    return chart_figure(Chart("Score against nuisance", tuple(lines), unit, wide=True, along="strength"))
+
+
+def score_table(scores: Scores) -> Table:
+    """A row an arm and strength: the mean, its interval, and each task."""
+    rows = [
+        (
+            curve.arm,
+            f"{strength:g}",
+            _span(curve.score_G[g], curve.low_G[g], curve.high_G[g]),
+            *(_number(value, 0) for value in curve.score_KxG[:, g]),
+            str(curve.seeds),
+        )
+        for curve in scores.curves
+        for g, strength in enumerate(scores.strengths)
+    ]
+    return ("arm", "strength", "score", *scores.tasks, "seeds"), rows
+
+
+def difference_table(study: StudyPage) -> Table:
+    """A row an arm: its score less that of the first compared, with p values."""
+    rows = [
+        (row.arm, _text(row.difference), "-" if row.holm is None else f"{row.holm:.3g}") for row in study.scores.against
+    ]
+    return ("arm", f"score minus {study.compared[0]}, mean over strengths", "p after Holm"), rows
+
+
+def value_table(study: StudyPage) -> Table:
+    """A row a task and strength: the measure of every arm, anchors first."""
+    arms = dict.fromkeys(arm for arm, _, _ in study.values)
+    order = [*(arm for arm in (RANDOM, TUNED) if arm in arms), *(arm for arm in arms if arm not in (RANDOM, TUNED))]
+    rows = [
+        (task, f"{strength:g}", *(_number(study.values.get((arm, task, strength)), 3) for arm in order))
+        for task in study.scores.tasks
+        for strength in study.scores.strengths
+    ]
+    return ("task", "strength", *order), rows
+
+
+def outcome_table(study: StudyPage) -> Table:
+    """A row a run of pretraining: clips, operations, held-out error, ranks, and whether it collapsed."""
+    rows = [
+        (
+            name,
+            f"{o.clips:,}",
+            _number(o.tflop, 1),
+            _number(o.heldout, 3),
+            _number(o.over_constant, 1),
+            _number(o.rankme, 1),
+            o.collapsed,
+        )
+        for name, o in study.outcomes.items()
+    ]
+    return ("run", "clips", "TFLOP", "held-out error", "better than a constant, %", "RankMe", "collapsed"), rows
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|{' --- |' * len(header)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _text(difference: Difference) -> str:
+    if not np.isfinite(difference.value):
+        return "-"
+    bounds = "" if difference.interval is None else " ({:+.1f} to {:+.1f})".format(*difference.interval)
+    return f"{difference.value:+.1f}{bounds}" + ("" if difference.p is None else f", p {difference.p:.3g}")
+
+
+def _span(value: float, low: float, high: float) -> str:
+    return "-" if not np.isfinite(value) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"

@@ -1,0 +1,90 @@
+"""What a study is made of. Every field has a default but its tasks; what decides the numbers is all here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from surgmotion_jax.checks import at_least
+from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.pretrain.rows import choose_rows
+
+
+@dataclass(frozen=True)
+class StudyTask:
+    """A data set that is simulated at every strength, how it is evaluated, and which measures count."""
+
+    config: str = ""  # of its evaluation, as evaluate/cholect50:small
+    measures: tuple[str, ...] = ()  # each counts as a task
+    cases: int = 24  # training cases among them
+    minutes: float = 1.0  # of each
+    set: tuple[str, ...] = ()  # fields of that config, as data.frames=4
+    tuned: tuple[str, ...] = ()  # more of these where the encoder is trained end to end
+
+    def __post_init__(self) -> None:
+        if not (self.config and self.measures):
+            raise ValueError("tasks: each needs the config of an evaluation, and the measures that count")
+        at_least("tasks.cases", self.cases, 1)
+
+
+@dataclass(frozen=True)
+class StudyVideos:
+    """What is simulated to pretrain on."""
+
+    cases: int = 40  # operations
+    minutes: float = 1.0  # of each
+    fps: float = 8.0  # frames a second
+    size: int = 96  # pixels
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Arms times seeds times strengths."""
+
+    tasks: Mapping[str, StudyTask] = field(default_factory=dict)  # by the name of a layout
+    pretrain: str = "ablate/study"  # the config that all arms share
+    encoder: str = "random:vit_nano/8"  # its architecture, with random weights
+    arms: tuple[str, ...] = ("plain", "pixel")  # rows of an ablation, the most important first, run with every seed
+    more: tuple[str, ...] = ()  # rows that come after these
+    compared: tuple[str, str] = ("plain", "pixel")  # whose difference is tested against strength
+    seeds: tuple[int, ...] = (0, 1, 2)  # of encoders and their heads
+    strengths: tuple[float, ...] = (0.0, 1.0, 2.0)  # of nuisance, in pretraining and in test
+    videos: StudyVideos = field(default_factory=StudyVideos)
+    size: int = 64  # of pictures that are evaluated, pixels
+    zoom: float = 3.0  # of the simulated lens
+    world: int = 1  # seed of what is simulated; choices are made in another world
+    resamples: int = 400  # draws of test cases and seeds
+
+    def __post_init__(self) -> None:
+        choose_rows(",".join((*self.arms, *self.more)))
+        for name in ("tasks", "arms", "seeds", "strengths"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; a study needs one or more")
+        if any(name not in self.arms for name in self.compared):
+            raise ValueError(f"compared is {self.compared}; both must be among the arms: {', '.join(self.arms)}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm, with one seed, at one strength."""
+
+    arm: str
+    seed: int
+    strength: float
+
+    @property
+    def name(self) -> str:
+        """Its folder among the results."""
+        return f"{self.arm}-{self.seed}"
+
+
+def cells(config: StudyConfig) -> list[Cell]:
+    """All work, the most important first: anchors and main arms seed by seed, the other arms a seed later."""
+    found = []
+    for place, seed in enumerate((*config.seeds, None)):
+        if seed is not None:
+            anchors = (RANDOM, TUNED) if place == 0 else (RANDOM,)
+            found += [Cell(arm, seed, g) for arm in (*anchors, *config.arms) for g in config.strengths]
+        if place:
+            found += [Cell(arm, config.seeds[place - 1], g) for arm in config.more for g in config.strengths]
+    return found

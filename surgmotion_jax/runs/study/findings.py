@@ -1,0 +1,61 @@
+"""What a study has found so far, read from its folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from surgmotion_jax import storage
+from surgmotion_jax.evaluate.compare.seeds import read_column
+from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED, Measured, Place, measured, scores
+from surgmotion_jax.evaluate.results import RESULTS_FILE
+from surgmotion_jax.pages.study import StudyPage
+from surgmotion_jax.pretrain.ablation import Outcome, outcome
+from surgmotion_jax.records import read_metrics
+from surgmotion_jax.runs.ablation import trial_at
+from surgmotion_jax.runs.study.config import Cell, StudyConfig, cells
+from surgmotion_jax.runs.study.work import (
+    VIDEOS,
+    extent_of,
+    pretrained,
+    pretraining_of,
+    read_seconds,
+    result_folder,
+    world_folder,
+)
+
+
+def find(config: StudyConfig, workdir: str, command: str) -> StudyPage:
+    """Reads what there is of a study. Raises ValueError as reading an evaluation does."""
+    place = Path(workdir)
+    all_cells = cells(config)
+    done = [c for c in all_cells if all((result_folder(place, c, t) / RESULTS_FILE).exists() for t in config.tasks)]
+    found = dict(_measured(config, done, place))
+    values = {where: one.sign * one.value() for where, one in found.items()}
+    compared = (config.compared[0], config.compared[1])
+    made = scores(found, compared, resamples=config.resamples)
+    hours = sum(read_seconds(place).values()) / 3600
+    outcomes = dict(_outcomes(config, done, place))
+    return StudyPage(made, values, outcomes, compared, hours, len(done), len(all_cells), command)
+
+
+def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[Place, Measured]]:
+    """Every arm by every measure at every strength, its seeds together."""
+    for arm, strength in dict.fromkeys((cell.arm, cell.strength) for cell in done):
+        of_arm = [cell for cell in done if (cell.arm, cell.strength) == (arm, strength)]
+        for layout, task in config.tasks.items():
+            column = read_column(f"{arm}, {strength:g}", [str(result_folder(place, c, layout)) for c in of_arm])
+            for metric in task.measures:
+                yield (arm, f"{layout} {metric}", strength), measured(column, metric)
+
+
+def _outcomes(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[str, Outcome]]:
+    """What pretraining came to, of the runs that reached their last step."""
+    for cell in done:
+        if cell.arm not in (RANDOM, TUNED):
+            folder = pretrained(place, cell)
+            base = pretraining_of(config, world_folder(place, cell.strength, VIDEOS))
+            trial = trial_at(cell.arm, base, storage.as_path(folder.parent), {"seed": str(cell.seed)}, extent_of(cell))
+            found = outcome(trial.name, trial.config, read_metrics(folder), trial.title)
+            if found is not None:
+                yield f"{cell.strength:g}/{trial.name}", found

@@ -1,0 +1,174 @@
+"""Does the work of a study, cell by cell: simulates what is missing, pretrains, evaluates. Repeated, it goes on.
+
+worlds/STRENGTH/LAYOUT/          what is simulated
+pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
+results/STRENGTH/LAYOUT/ARM-N/   workdirs of evaluations
+seconds.json                     what each cell took, all calls together
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from surgmotion_jax import config as door
+from surgmotion_jax import storage
+from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.evaluate.results import RESULTS_FILE
+from surgmotion_jax.pretrain.config import PretrainConfig
+from surgmotion_jax.pretrain.rows import all_rows
+from surgmotion_jax.pretrain.trials import name_of
+from surgmotion_jax.runs.ablation import TEACHER, Extent, ablate
+from surgmotion_jax.runs.configuration import override_of, read_config, with_data
+from surgmotion_jax.runs.evaluation import evaluate_source, open_source
+from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, cells
+from surgmotion_jax.simulate.generate import SetConfig, generate
+
+CONFIG_FILE, SECONDS_FILE = "study.config.json", "seconds.json"
+VIDEOS = "pretrain"  # the layout to pretrain on
+Say = Callable[[str], None]
+
+
+def study(
+    config: StudyConfig,
+    workdir: str,
+    say: Say,
+    *,
+    hours: float = 0.0,
+    workers: int = 0,
+    after: Callable[[], object] = lambda: None,
+) -> bool:
+    """Does what is left of a study, and calls `after` for each finished cell. Returns whether all is done.
+
+    No cell is begun once `hours` are over (0: no limit). Raises ValueError for a folder that holds another study.
+    """
+    started, place = time.time(), Path(workdir)
+    begin(config, place)
+    for cell in cells(config):
+        if all(_result(place, cell, layout).exists() for layout in config.tasks):
+            continue
+        if hours and time.time() - started > 3600 * hours:
+            return False
+        say(f"== {cell.arm}, seed {cell.seed}, strength {cell.strength:g}")
+        begun = time.time()
+        try:
+            _do(config, cell, place, say, workers)
+        finally:
+            _note_seconds(place, cell, time.time() - begun)
+        after()
+    return True
+
+
+def begin(config: StudyConfig, place: Path) -> None:
+    """Makes the folder, or checks that it holds this study, to which seeds, arms and strengths may be added."""
+    storage.ensure_writable(place)
+    path, told = place / CONFIG_FILE, json.loads(json.dumps(dataclasses.asdict(config)))
+    free = ("arms", "more", "seeds", "strengths", "compared", "resamples")
+    if path.exists():
+        there = storage.read_json(path)
+        differing = [name for name in told if name not in free and told[name] != there.get(name)]
+        if differing:
+            raise ValueError(
+                f"{place}: holds a study with other {', '.join(differing)}; name another --workdir, or undo the changes"
+            )
+    storage.write_text_atomic(path, json.dumps(told, indent=1) + "\n")
+
+
+def world_folder(place: Path, strength: float, layout: str) -> Path:
+    """Where a simulated data set is."""
+    return place / "worlds" / f"{strength:g}" / layout
+
+
+def world(config: StudyConfig, strength: float, layout: str, place: Path, workers: int) -> Path:
+    """The folder of a simulated data set, which is made if it is not there."""
+    folder = world_folder(place, strength, layout)
+    if not folder.exists():
+        videos, task = config.videos, config.tasks.get(layout)
+        what = SetConfig(
+            layout,
+            videos.cases if task is None else task.cases,
+            60 * (videos.minutes if task is None else task.minutes),
+            config.world if task is None else config.world + 1,
+            *(2 * (videos.size if task is None else config.size,)),
+            videos.fps if task is None else None,
+            nuisance=strength,
+            zoom=config.zoom,
+            exchange=True,
+        )
+        aside = folder.with_name(f".{layout}.part")
+        generate(what, aside, workers)
+        os.replace(aside, folder)
+    return folder
+
+
+def evaluation_of(task: StudyTask, cell: Cell) -> EvaluateConfig:
+    """The config of an evaluation. The seed of a cell is that of its head too."""
+    changed = dict(map(override_of, task.set)) | {"sweep.seed": cell.seed}
+    if cell.arm == TUNED:
+        changed |= {"finetune.blocks": "full"} | dict(map(override_of, task.tuned))
+    return read_config(EvaluateConfig, task.config, changed)
+
+
+def pretraining_of(config: StudyConfig, videos: Path) -> PretrainConfig:
+    """What all arms share."""
+    return door.build(PretrainConfig, with_data(door.load_config(config.pretrain), str(videos)))
+
+
+def pretrained(place: Path, cell: Cell) -> Path:
+    """The workdir of an arm's pretraining."""
+    return place / "pretrained" / f"{cell.strength:g}" / name_of(cell.arm, {"seed": str(cell.seed)})
+
+
+def _result(place: Path, cell: Cell, layout: str) -> Path:
+    return result_folder(place, cell, layout) / RESULTS_FILE
+
+
+def result_folder(place: Path, cell: Cell, layout: str) -> Path:
+    """The workdir of an evaluation."""
+    return place / "results" / f"{cell.strength:g}" / layout / cell.name
+
+
+def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) -> None:
+    name = f"{config.encoder}:{cell.seed}"
+    if cell.arm not in (RANDOM, TUNED):
+        pretrain(config, cell, place, workers)
+        name = str(pretrained(place, cell))
+    source = open_source(name)
+    for layout, task in config.tasks.items():
+        root = world(config, cell.strength, layout, place, workers)
+        say(f"{layout}: {cell.name}")
+        evaluate_source(evaluation_of(task, cell), source, root, result_folder(place, cell, layout))
+
+
+def pretrain(config: StudyConfig, cell: Cell, place: Path, workers: int) -> None:
+    """Trains an arm, unless that was done; one with a frozen teacher after the row that teaches it.
+
+    Raises ValueError where it ended without a checkpoint; what an alarm ended is evaluated as it is, and marked.
+    """
+    base = pretraining_of(config, world(config, cell.strength, VIDEOS, place, workers))
+    rows = (TEACHER, cell.arm) if all_rows()[cell.arm].targets == "frozen" else (cell.arm,)
+    folder = pretrained(place, cell).parent
+    ablate(base, folder, rows, extent_of(cell), command="surgmotion study run")
+
+
+def extent_of(cell: Cell) -> Extent:
+    """One seed, and for every arm the operations of plain V-JEPA."""
+    return Extent((f"seed={cell.seed}",), "flops")
+
+
+def read_seconds(place: Path) -> dict[str, float]:
+    """What each cell took."""
+    path = place / SECONDS_FILE
+    found: Mapping[str, float] = storage.read_json(path) if path.exists() else {}
+    return dict(found)
+
+
+def _note_seconds(place: Path, cell: Cell, seconds: float) -> None:
+    key, spent = f"{cell.strength:g}/{cell.name}", read_seconds(place)
+    spent[key] = round(spent.get(key, 0.0) + seconds, 1)
+    storage.write_text_atomic(place / SECONDS_FILE, json.dumps(spent, indent=1) + "\n")

@@ -1,0 +1,86 @@
+"""A study: the order of its work, what it refuses, and a whole one of minutes that is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from surgmotion_jax import config as door
+from surgmotion_jax.commands import study_run
+from surgmotion_jax.commands.configs import study_config
+from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, cells
+from surgmotion_jax.runs.study.work import begin, evaluation_of, study
+
+TASK = StudyTask("evaluate/own_frames:small", ("mAP",), set=("data.frames=2",), tuned=("finetune.layer_decay=0.9",))
+CONFIG = StudyConfig(
+    {"own_frames": TASK}, arms=("plain", "pixel"), more=("sigreg",), seeds=(0, 1), strengths=(0.0, 2.0)
+)
+
+
+def test_anchors_and_main_arms_come_first_and_every_cell_once():
+    order = cells(CONFIG)
+    assert order[:4] == [Cell(RANDOM, 0, 0.0), Cell(RANDOM, 0, 2.0), Cell(TUNED, 0, 0.0), Cell(TUNED, 0, 2.0)]
+    assert len(set(order)) == len(order) == 2 * (2 + 1 + 2 * 2 + 2)
+    first_of = {arm: [cell.arm for cell in order].index(arm) for arm in ("plain", "pixel", "sigreg")}
+    assert first_of["plain"] < first_of["pixel"] < order.index(Cell("plain", 1, 0.0)) < first_of["sigreg"]
+
+
+def test_only_the_anchor_is_trained_end_to_end_and_seeds_are_those_of_heads_too():
+    frozen, tuned = evaluation_of(TASK, Cell("plain", 1, 0.0)), evaluation_of(TASK, Cell(TUNED, 0, 0.0))
+    assert (frozen.finetune.trains, tuned.finetune.trains) == (False, True)
+    assert (frozen.sweep.seed, frozen.data.frames, tuned.finetune.layer_decay) == (1, 2, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"tasks": {}}, "tasks is empty"),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"arms": ("plain", "pixels")}, "--rows names 'pixels'.* pixel"),
+        ({"compared": ("plain", "all")}, "compared is .* both must be among the arms: plain, pixel"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(changes, match):
+    with pytest.raises(ValueError, match=match):
+        dataclasses.replace(CONFIG, **changes)
+
+
+def test_a_folder_holds_one_study_to_which_seeds_may_be_added(tmp_path):
+    begin(CONFIG, tmp_path)
+    begin(dataclasses.replace(CONFIG, seeds=(0, 1, 2)), tmp_path)
+    with pytest.raises(ValueError, match="holds a study with other zoom; name another --workdir"):
+        begin(dataclasses.replace(CONFIG, zoom=2.0), tmp_path)
+
+
+def test_no_cell_begins_after_its_hours(tmp_path, monkeypatch):
+    monkeypatch.setattr("surgmotion_jax.runs.study.work.evaluate_source", lambda *args: None)
+    assert study(CONFIG, str(tmp_path), lambda text: None, hours=1e-9) is False
+    assert not (tmp_path / "worlds").exists()
+
+
+def test_the_shipped_study_can_be_built():
+    for name in ("study/laptop", "study/laptop:small"):
+        config = study_config([f"--config={name}"])
+        assert cells(config)
+        door.load_config(config.pretrain)
+
+
+@pytest.mark.slow
+def test_a_whole_study_of_minutes(tmp_path, capsys):
+    argv = ["--config=study/laptop:small", f"--workdir={tmp_path}"]
+    assert study_run.main([*argv, "--hours=0.0001"]) == 0
+    assert "repeat the command to go on" in capsys.readouterr().out
+    assert study_run.main(argv) == 0
+    told = capsys.readouterr().out
+    assert "The lead of plain over pixel" in told
+    page = (tmp_path / "study.html").read_text()
+    assert "What was found" in page
+    assert 'data-line="plain"' in page
+    spent = json.loads((tmp_path / "seconds.json").read_text())
+    assert len(spent) == len(cells(study_config(argv[:1])))
+    before = (tmp_path / "study.md").read_text()
+    assert study_run.main(argv) == 0
+    assert (tmp_path / "study.md").read_text() == before, "what is done stays"

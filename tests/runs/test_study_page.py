@@ -1,0 +1,42 @@
+"""The page of a study says first what was found, and marks what no number can be had of."""
+
+from __future__ import annotations
+
+from surgmotion_jax.evaluate.compare.strengths import TUNED, scores
+from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, verdict
+from tests.evaluate.test_strengths import one, world
+
+
+def page(found) -> StudyPage:
+    made = scores(found, ("plain", "pixel"), resamples=100)
+    values = {place: each.value() for place, each in found.items()}
+    return StudyPage(made, values, {}, ("plain", "pixel"), 1.25, 6, 14, "surgmotion study run --config=x --workdir=w")
+
+
+def test_the_verdict_is_what_the_test_says():
+    growing, level = page(world({0.0: 0.0, 1.0: 0.1, 2.0: 0.2})), page(world({0.0: 0.1, 1.0: 0.1}))
+    assert verdict(growing)[0].startswith("The lead of plain over pixel grows with nuisance: +25.6 (")
+    assert "neither grows nor shrinks demonstrably" in verdict(level)[0]
+    assert "plain (" in verdict(growing)[1]
+    nothing = page({place: each for place, each in world({0.0: 0.0}).items() if place[0] != "pixel"})
+    assert verdict(nothing)[0] == "Whether the lead of plain over pixel grows with nuisance cannot be said yet."
+
+
+def test_a_task_without_room_is_named():
+    found = world({0.0: 0.0}) | {(arm, "flat", 0.0): one(0.2) for arm in ("random", TUNED, "plain", "pixel")}
+    assert verdict(page(found))[-1].endswith("not above random there: flat.")
+
+
+def test_the_page_begins_with_the_finding_and_draws_a_line_an_arm():
+    html = as_html(page(world({0.0: 0.0, 1.0: 0.1})))
+    assert html.index("The lead of plain over pixel") < html.index("<svg") < html.index("<h2>Differences")
+    assert html.count('data-line="plain"') == 2 * 3, "itself and its interval, drawn for two widths"
+    assert ">strength</text>" in html
+    assert "6 of 14 cells, 1.2 hours" in html
+
+
+def test_markdown_has_a_row_an_arm_and_strength_and_no_empty_table():
+    text = as_markdown(page(world({0.0: 0.0, 1.0: 0.1})))
+    assert sum(line.startswith("| plain |") for line in text.splitlines()) == 2
+    assert "| t | 0 | 0.210 | 0.600 |" in text
+    assert "## Pretraining" not in text
