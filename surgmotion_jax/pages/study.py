@@ -26,7 +26,8 @@ class StudyPage:
 
     scores: Scores
     values: Mapping[Place, float]  # means over seeds
-    outcomes: Mapping[str, Outcome]  # of pretraining
+    outcomes: Mapping[str, Outcome | None]  # of pretraining; None for a run that did not reach its last step
+    failures: Mapping[str, str]  # cells without results, and why
     compared: tuple[str, str]
     hours: float
     done: int  # cells
@@ -147,9 +148,11 @@ def value_table(study: StudyPage) -> Table:
 
 
 def outcome_table(study: StudyPage) -> Table:
-    """A row a run of pretraining: clips, operations, held-out error, ranks, and whether it collapsed."""
+    """A row a run of pretraining: clips, operations, held-out error, ranks, and whether it collapsed or failed."""
     rows = [
-        (
+        (name, *("-",) * 5, "did not reach its last step")
+        if o is None
+        else (
             name,
             f"{o.clips:,}",
             _number(o.tflop, 1),
@@ -160,6 +163,7 @@ def outcome_table(study: StudyPage) -> Table:
         )
         for name, o in study.outcomes.items()
     ]
+    rows += [(name, *("-",) * 5, why) for name, why in study.failures.items()]
     return ("run", "clips", "TFLOP", "held-out error", "better than a constant, %", "RankMe", "collapsed"), rows
 
 

@@ -11,6 +11,9 @@ from surgmotion_jax import config as door
 from surgmotion_jax.commands import study_run
 from surgmotion_jax.commands.configs import study_config
 from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.runs.ablation import Ablated
+from surgmotion_jax.runs.ending import Ending
+from surgmotion_jax.runs.study import work
 from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, cells
 from surgmotion_jax.runs.study.work import begin, evaluation_of, study
 
@@ -59,6 +62,30 @@ def test_no_cell_begins_after_its_hours(tmp_path, monkeypatch):
     monkeypatch.setattr("surgmotion_jax.runs.study.work.evaluate_source", lambda *args: None)
     assert study(CONFIG, str(tmp_path), lambda text: None, hours=1e-9) is False
     assert not (tmp_path / "worlds").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "raised"), [("interrupted", KeyboardInterrupt), ("stopped", SystemExit), ("unsaved", OSError)]
+)
+def test_what_ends_training_ends_the_study_and_nothing_unfinished_is_evaluated(tmp_path, monkeypatch, kind, raised):
+    ending = Ending(kind, 3, tmp_path, "the disk is full")
+    monkeypatch.setattr(work, "ablate", lambda *args, **more: Ablated({"plain-seed=0": ending}, ""))
+    monkeypatch.setattr(work, "pretraining_of", lambda *args: None)
+    monkeypatch.setattr(work, "world", lambda *args: tmp_path)
+    with pytest.raises(raised):
+        work.pretrain(CONFIG, Cell("plain", 0, 0.0), tmp_path, 0)
+
+
+def test_an_arm_without_a_checkpoint_is_noted_and_the_others_go_on(tmp_path, monkeypatch):
+    few = dataclasses.replace(CONFIG, more=(), seeds=(0,), strengths=(0.0,))
+    said = []
+    monkeypatch.setattr(work, "pretrain", lambda *args: None)
+    monkeypatch.setattr(work, "open_source", lambda name: name)
+    monkeypatch.setattr(work, "world", lambda *args: tmp_path)
+    monkeypatch.setattr(work, "evaluate_source", lambda config, source, *rest: said.append(source))
+    assert study(few, str(tmp_path), lambda text: None)
+    assert said == ["random:vit_nano/8:0", "random:vit_nano/8:0"], "the anchors"
+    assert work.read_failures(tmp_path).keys() == {"0/plain-0", "0/pixel-0"}
 
 
 def test_the_shipped_study_can_be_built():

@@ -10,7 +10,18 @@ from tests.evaluate.test_strengths import one, world
 def page(found) -> StudyPage:
     made = scores(found, ("plain", "pixel"), resamples=100)
     values = {place: each.value() for place, each in found.items()}
-    return StudyPage(made, values, {}, ("plain", "pixel"), 1.25, 6, 14, "surgmotion study run --config=x --workdir=w")
+    ended = {"0/late-1": "ended"}
+    return StudyPage(
+        made,
+        values,
+        {"0/all-0": None},
+        ended,
+        ("plain", "pixel"),
+        1.25,
+        6,
+        14,
+        "surgmotion study run --config=x --workdir=w",
+    )
 
 
 def test_the_verdict_is_what_the_test_says():
@@ -39,4 +50,5 @@ def test_markdown_has_a_row_an_arm_and_strength_and_no_empty_table():
     text = as_markdown(page(world({0.0: 0.0, 1.0: 0.1})))
     assert sum(line.startswith("| plain |") for line in text.splitlines()) == 2
     assert "| t | 0 | 0.210 | 0.600 |" in text
-    assert "## Pretraining" not in text
+    assert "| 0/all-0 | - | - | - | - | - | did not reach its last step |" in text
+    assert "| 0/late-1 | - | - | - | - | - | ended |" in text

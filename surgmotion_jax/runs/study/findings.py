@@ -8,7 +8,6 @@ from pathlib import Path
 from surgmotion_jax import storage
 from surgmotion_jax.evaluate.compare.seeds import read_column
 from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED, Measured, Place, measured, scores
-from surgmotion_jax.evaluate.results import RESULTS_FILE
 from surgmotion_jax.pages.study import StudyPage
 from surgmotion_jax.pretrain.ablation import Outcome, outcome
 from surgmotion_jax.records import read_metrics
@@ -16,9 +15,12 @@ from surgmotion_jax.runs.ablation import trial_at
 from surgmotion_jax.runs.study.config import Cell, StudyConfig, cells
 from surgmotion_jax.runs.study.work import (
     VIDEOS,
+    evaluated,
     extent_of,
+    key_of,
     pretrained,
     pretraining_of,
+    read_failures,
     read_seconds,
     result_folder,
     world_folder,
@@ -29,14 +31,16 @@ def find(config: StudyConfig, workdir: str, command: str) -> StudyPage:
     """Reads what there is of a study. Raises ValueError as reading an evaluation does."""
     place = Path(workdir)
     all_cells = cells(config)
-    done = [c for c in all_cells if all((result_folder(place, c, t) / RESULTS_FILE).exists() for t in config.tasks)]
+    done = [cell for cell in all_cells if evaluated(config, cell, place)]
+    failures = read_failures(place)
     found = dict(_measured(config, done, place))
     values = {where: one.sign * one.value() for where, one in found.items()}
     compared = (config.compared[0], config.compared[1])
     made = scores(found, compared, resamples=config.resamples)
     hours = sum(read_seconds(place).values()) / 3600
     outcomes = dict(_outcomes(config, done, place))
-    return StudyPage(made, values, outcomes, compared, hours, len(done), len(all_cells), command)
+    ended = len(done) + len(failures)
+    return StudyPage(made, values, outcomes, failures, compared, hours, ended, len(all_cells), command)
 
 
 def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[Place, Measured]]:
@@ -49,13 +53,11 @@ def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterato
                 yield (arm, f"{layout} {metric}", strength), measured(column, metric)
 
 
-def _outcomes(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[str, Outcome]]:
-    """What pretraining came to, of the runs that reached their last step."""
+def _outcomes(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[str, Outcome | None]]:
+    """What pretraining came to; None for a run that did not reach its last step."""
     for cell in done:
         if cell.arm not in (RANDOM, TUNED):
             folder = pretrained(place, cell)
             base = pretraining_of(config, world_folder(place, cell.strength, VIDEOS))
             trial = trial_at(cell.arm, base, storage.as_path(folder.parent), {"seed": str(cell.seed)}, extent_of(cell))
-            found = outcome(trial.name, trial.config, read_metrics(folder), trial.title)
-            if found is not None:
-                yield f"{cell.strength:g}/{trial.name}", found
+            yield key_of(cell), outcome(trial.name, trial.config, read_metrics(folder), trial.title)

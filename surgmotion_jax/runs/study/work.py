@@ -4,6 +4,7 @@ worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/LAYOUT/ARM-N/   workdirs of evaluations
 seconds.json                     what each cell took, all calls together
+failed.json                      cells whose pretraining left nothing to evaluate, and why
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from surgmotion_jax.evaluate.results import RESULTS_FILE
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.rows import all_rows
 from surgmotion_jax.pretrain.trials import name_of
+from surgmotion_jax.registry import TERMINATED
 from surgmotion_jax.runs.ablation import TEACHER, Extent, ablate
 from surgmotion_jax.runs.configuration import override_of, read_config, with_data
 from surgmotion_jax.runs.evaluation import evaluate_source, open_source
 from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, cells
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
-CONFIG_FILE, SECONDS_FILE = "study.config.json", "seconds.json"
+CONFIG_FILE, SECONDS_FILE, FAILED_FILE = "study.config.json", "seconds.json", "failed.json"
 VIDEOS = "pretrain"  # the layout to pretrain on
 Say = Callable[[str], None]
 
@@ -50,7 +52,7 @@ def study(
     started, place = time.time(), Path(workdir)
     begin(config, place)
     for cell in cells(config):
-        if all(_result(place, cell, layout).exists() for layout in config.tasks):
+        if evaluated(config, cell, place) or key_of(cell) in read_failures(place):
             continue
         if hours and time.time() - started > 3600 * hours:
             return False
@@ -124,8 +126,14 @@ def pretrained(place: Path, cell: Cell) -> Path:
     return place / "pretrained" / f"{cell.strength:g}" / name_of(cell.arm, {"seed": str(cell.seed)})
 
 
-def _result(place: Path, cell: Cell, layout: str) -> Path:
-    return result_folder(place, cell, layout) / RESULTS_FILE
+def evaluated(config: StudyConfig, cell: Cell, place: Path) -> bool:
+    """Whether a cell has results of every task."""
+    return all((result_folder(place, cell, layout) / RESULTS_FILE).exists() for layout in config.tasks)
+
+
+def key_of(cell: Cell) -> str:
+    """A cell in the files that speak of all."""
+    return f"{cell.strength:g}/{cell.name}"
 
 
 def result_folder(place: Path, cell: Cell, layout: str) -> Path:
@@ -138,6 +146,10 @@ def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) ->
     if cell.arm not in (RANDOM, TUNED):
         pretrain(config, cell, place, workers)
         name = str(pretrained(place, cell))
+        if not (pretrained(place, cell) / "checkpoints").exists():
+            failures = read_failures(place) | {key_of(cell): "pretraining ended without a checkpoint"}
+            storage.write_text_atomic(place / FAILED_FILE, json.dumps(failures, indent=1) + "\n")
+            return
     source = open_source(name)
     for layout, task in config.tasks.items():
         root = world(config, cell.strength, layout, place, workers)
@@ -148,12 +160,20 @@ def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) ->
 def pretrain(config: StudyConfig, cell: Cell, place: Path, workers: int) -> None:
     """Trains an arm, unless that was done; one with a frozen teacher after the row that teaches it.
 
-    Raises ValueError where it ended without a checkpoint; what an alarm ended is evaluated as it is, and marked.
+    A run that an alarm ended is evaluated as it is. Raises KeyboardInterrupt, SystemExit and OSError where training was
+    interrupted, stopped, or could not be saved.
     """
     base = pretraining_of(config, world(config, cell.strength, VIDEOS, place, workers))
     rows = (TEACHER, cell.arm) if all_rows()[cell.arm].targets == "frozen" else (cell.arm,)
     folder = pretrained(place, cell).parent
-    ablate(base, folder, rows, extent_of(cell), command="surgmotion study run")
+    ablated = ablate(base, folder, rows, extent_of(cell), command="surgmotion study run")
+    for ending in ablated.endings.values():
+        if ending.kind == "interrupted":
+            raise KeyboardInterrupt
+        if ending.kind == "stopped":
+            raise SystemExit(TERMINATED)
+        if ending.kind == "unsaved":
+            raise OSError(ending.reason)
 
 
 def extent_of(cell: Cell) -> Extent:
@@ -168,7 +188,14 @@ def read_seconds(place: Path) -> dict[str, float]:
     return dict(found)
 
 
+def read_failures(place: Path) -> dict[str, str]:
+    """Why cells were left without results."""
+    path = place / FAILED_FILE
+    found: Mapping[str, str] = storage.read_json(path) if path.exists() else {}
+    return dict(found)
+
+
 def _note_seconds(place: Path, cell: Cell, seconds: float) -> None:
-    key, spent = f"{cell.strength:g}/{cell.name}", read_seconds(place)
+    key, spent = key_of(cell), read_seconds(place)
     spent[key] = round(spent.get(key, 0.0) + seconds, 1)
     storage.write_text_atomic(place / SECONDS_FILE, json.dumps(spent, indent=1) + "\n")
