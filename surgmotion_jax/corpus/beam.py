@@ -29,7 +29,10 @@ class BeamEngine:
             )
 
     def each(self, what: str, function: Callable[[T], None], items: Sequence[T]) -> None:
-        """As `engine.Engine`. Beam shuffles the items, so that each is done where there is room."""
+        """As `engine.Engine`. Beam shuffles the items, so that each is done where there is room.
+
+        Raises ValueError where the runner cannot be started, or one of its workers failed, which Beam logs.
+        """
         # An optional extra, which takes seconds to import.
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -38,5 +41,12 @@ class BeamEngine:
             return
         options = PipelineOptions([f"--runner={self.runner}", *self.options])
         self.tell(f"{what}: {len(items)} by {self.runner}")
-        with beam.Pipeline(options=options) as pipeline:
-            _ = pipeline | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(function)
+        try:
+            with beam.Pipeline(options=options) as pipeline:
+                _ = pipeline | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(function)
+        except RuntimeError as error:
+            told = str(error).strip().splitlines()
+            raise ValueError(
+                f"--runner={self.runner}, {what}: {told[-1] if told else type(error).__name__}; what was done is kept: "
+                "repeat the command, or use --runner=local"
+            ) from error

@@ -204,6 +204,20 @@ def test_a_remote_store_is_refused(sources):
         ingest(sources, "gs://bucket/store", SMALL, LocalEngine())
 
 
+def failing(item: int) -> None:
+    raise OSError(f"no room for {item}")
+
+
+def test_a_runner_that_fails_says_which_and_what_to_do():
+    pytest.importorskip("apache_beam")
+    from surgmotion_jax.corpus.beam import BeamEngine
+
+    with pytest.raises(ValueError, match=r"--runner=FnApiRunner, read: .*; what was done is kept: repeat the command"):
+        BeamEngine("FnApiRunner", ("--direct_num_workers=2", "--direct_running_mode=multi_processing")).each(
+            "read", failing, [1, 2]
+        )
+
+
 def test_segments_of_a_table_are_kept_and_nothing_between(tmp_path):
     write_file(tmp_path / "a.mp4", scene(0, 24, FPS, SIZE), FPS)
     (tmp_path / "t.csv").write_text("path,start,end\na.mp4,2,8\na.mp4,12,20\n")
