@@ -178,7 +178,7 @@ SHRUNK = {
     "evaluate": small_evaluation,
     "data preview": lambda line: with_flags(line, SMALL_RUN),
     "study headroom": lambda line: [*line, *(flag.replace("--config.", "--set=") for flag in SMALL_EVALUATION)],
-    "study run": lambda line: replaced(line, {"--config": "study/laptop:small"}),
+    "study run": lambda line: replaced(line, {"--config": "study/laptop:small", "--hours": "0.01"}),
     "data ingest": lambda line: with_flags(line, ("--keep-outside", "--least-s=0.5", "--fps=12.5")),
     "convert": small_conversion,
     "extract": lambda line: replaced(line, {"--frames": "4", "--size": "32"}),
