@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.results import Results
 
-ANCHORS = ("chance", "pixels", "random", "tuned")
+ANCHORS = ("chance", "pixels", RANDOM, TUNED)
 """A constant answer; 16 x 16 pixels under a linear head; random weights under the study's head; the same end to end."""
 CEILING = 100.0  # points of a perfect answer
 ABOVE_RANDOM = 20.0  # points by which training end to end must be above random weights
@@ -31,7 +32,7 @@ class Task:
     @property
     def failure(self) -> str:
         """Why the task cannot enter a comparison; empty where it can."""
-        random, tuned = self.points["random"], self.points["tuned"]
+        random, tuned = self.points[RANDOM], self.points[TUNED]
         if random is None or tuned is None:
             return f"{'random weights' if random is None else 'end to end'}: the measure is undefined"
         faults = []

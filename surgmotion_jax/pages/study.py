@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.comparison import SIGNIFICANT
-from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED, Place, Scores
+from surgmotion_jax.evaluate.compare.strengths import Place, Scores
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference
 from surgmotion_jax.pages.evaluation import rows_table
 from surgmotion_jax.pretrain.ablation import Outcome

@@ -14,6 +14,7 @@ import numpy as np
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.benchmark import Case
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import DataConfig, EvaluateConfig
 from surgmotion_jax.evaluate.features.files import to_npz
@@ -84,8 +85,8 @@ def _anchors(
     if found["chance"]["family"] not in DENSE:
         folder = pixel_features(config.data, root, Path(path) / "pixel_features")
         found["pixels"] = evaluated("pixels", with_head(config, "linear"), Source(features=str(folder)))
-    found["random"] = evaluated("random", config, source)
-    found["tuned"] = evaluated("tuned", end_to_end(config, study), source)
+    found[RANDOM] = evaluated(RANDOM, config, source)
+    found[TUNED] = evaluated(TUNED, end_to_end(config, study), source)
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.seeds import SeedMean
-from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED, Measured, scores
+from surgmotion_jax.evaluate.compare.strengths import Measured, scores
 
 CASES = 30
 NOISE_C = np.random.default_rng(5).normal(0, 0.02, CASES)

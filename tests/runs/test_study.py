@@ -10,7 +10,7 @@ import pytest
 from surgmotion_jax import config as door
 from surgmotion_jax.commands import study_run
 from surgmotion_jax.commands.configs import study_config
-from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.runs.ablation import Ablated
 from surgmotion_jax.runs.ending import Ending
 from surgmotion_jax.runs.study import work

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from surgmotion_jax.evaluate.compare.strengths import TUNED, scores
+from surgmotion_jax.evaluate.anchors import TUNED
+from surgmotion_jax.evaluate.compare.strengths import scores
 from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, verdict
 from tests.evaluate.test_strengths import one, world
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.comparison import holm
 from surgmotion_jax.evaluate.compare.seeds import Column, SeedMean
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference
 from surgmotion_jax.evaluate.tasks.families import task_of_results
-
-RANDOM, TUNED = "random", "tuned"
-"""The anchors: random weights under the study's head, and the same encoder trained end to end."""
 
 Place = tuple[str, str, float]  # arm, task, strength
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from surgmotion_jax.checks import at_least
-from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.pretrain.rows import choose_rows
 
 

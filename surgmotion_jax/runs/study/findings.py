@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from surgmotion_jax import storage
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.seeds import read_column
-from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED, Measured, Place, measured, scores
+from surgmotion_jax.evaluate.compare.strengths import Measured, Place, measured, scores
 from surgmotion_jax.pages.study import StudyPage
 from surgmotion_jax.pretrain.ablation import Outcome, outcome
 from surgmotion_jax.records import read_metrics

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
-from surgmotion_jax.evaluate.compare.strengths import RANDOM, TUNED
+from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.results import RESULTS_FILE
 from surgmotion_jax.pretrain.config import PretrainConfig
