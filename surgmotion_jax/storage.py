@@ -38,8 +38,9 @@ def as_path(path: PathLike) -> epath.Path:
 
     Raises ValueError for a URL of a kind that this installation cannot reach, saying what to install.
     """
-    if not is_local(path):
-        _check_reachable(os.fspath(path).partition("://")[0])
+    scheme, is_url, _ = os.fspath(path).partition("://")
+    if is_url:
+        _check_reachable(scheme)
     return epath.Path(path).expanduser()
 
 
