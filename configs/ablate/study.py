@@ -1,9 +1,9 @@
-"""What the arms of the study share: clips of 64 px from simulated operations, a quarter of an hour of two cores.
+"""What the arms of the study share: 2,000 steps on clips of 64 px from simulated operations.
 
   surgmotion ablate --config=ablate/study --data=VIDEOS --workdir=runs/recipe --rows=plain --match=flops \
       --grid=optim.ema=.99,.996 --config.probe.benchmark=cholect50 --config.probe.root=DIR
 
-The recipe was chosen by such grids on videos of another seed than those of the study (configs/study/laptop.py).
+These values are a first guess: such grids, on videos of another seed than the study's, have yet to choose the recipe.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,7 @@ import numpy as np
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.comparison import holm
 from surgmotion_jax.evaluate.compare.seeds import Column, SeedMean
-from surgmotion_jax.evaluate.metrics.bootstrap import Difference
+from surgmotion_jax.evaluate.metrics.bootstrap import Difference, difference_of
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 
 Place = tuple[str, str, float]  # arm, task, strength
@@ -120,12 +120,12 @@ def scores(
     first, second = compared
     others = [arm for arm in arms if arm != first] if first in arms else []
     gaps = {arm: (mean_G[arm] - mean_G[first], mean_BxG[arm] - mean_BxG[first]) for arm in others}
-    against = [_of_draws(_over(gap_G), _over(gap_BxG), tails) for gap_G, gap_BxG in gaps.values()]
+    against = [_of_draws(_over(gap_G), _over(gap_BxG), level) for gap_G, gap_BxG in gaps.values()]
     rows = tuple(map(Against, gaps, against, holm([difference.p for difference in against])))
     growth = None
     if second in gaps and np.isfinite(gaps[second][0]).sum() > 1:
         behind_G, behind_BxG = gaps[second]
-        growth = _of_draws(_slope(strengths, -behind_G), _slope(strengths, -behind_BxG), tails)
+        growth = _of_draws(_slope(strengths, -behind_G), _slope(strengths, -behind_BxG), level)
     without = tuple(task for task, apart in zip(tasks, apart_K, strict=True) if not apart)
     return Scores(tasks, strengths, tuple(curves), rows, growth, without)
 
@@ -168,11 +168,9 @@ def _slope(strengths: Sequence[float], gap: np.ndarray) -> np.ndarray:
     return np.asarray((gap[..., known] * centred_G).sum(-1) / (centred_G**2).sum())
 
 
-def _of_draws(value: np.ndarray, drawn_B: np.ndarray, tails: tuple[float, float]) -> Difference:
-    """A value with the interval and the two-sided p value of its draws, as `bootstrap.paired_difference` has them."""
+def _of_draws(value: np.ndarray, drawn_B: np.ndarray, level: float) -> Difference:
+    """A value with the interval and p value of its draws; without them where more than a twentieth are undefined."""
     known_B = drawn_B[np.isfinite(drawn_B)]
     if len(known_B) < 0.95 * len(drawn_B) or not len(known_B):
         return Difference(float(value), None, None)
-    low, high = np.quantile(known_B, tails)
-    side = min(np.count_nonzero(known_B <= 0), np.count_nonzero(known_B >= 0))
-    return Difference(float(value), (float(low), float(high)), min(1.0, 2 * (side + 1) / (len(known_B) + 1)))
+    return difference_of(float(value), known_B, level)

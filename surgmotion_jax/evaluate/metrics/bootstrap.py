@@ -66,6 +66,11 @@ def paired_difference(
     values = _resampled(difference, cases, resamples, seed) if cases >= 2 else None
     if values is None:
         return Difference(value, None, None)
+    return difference_of(value, values, level)
+
+
+def difference_of(value: float, values: np.ndarray, level: float) -> Difference:
+    """A difference with the percentile interval and the two-sided p value of its draws, all of them finite."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     side = min(np.count_nonzero(values <= 0), np.count_nonzero(values >= 0))
     return Difference(value, (float(low), float(high)), min(1.0, 2 * (side + 1) / (len(values) + 1)))
