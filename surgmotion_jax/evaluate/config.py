@@ -148,6 +148,8 @@ class FinetuneConfig:
     clip: float = 1.0  # largest global gradient norm; 0: no clipping
     moments_dtype: str = "float32"  # of the optimiser's moments as stored; bfloat16 (rounded at random) halves them
     remat: str = "full"  # kept of an encoder's block for the backward pass: none (all), full (its input), dots, ...
+    flips: bool = False  # half of a step's windows are mirrored, left to right: where sides have no meaning
+    shift: float = 0.0  # share of the side by which a step's windows are moved at most, edges repeated
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"none|full|last:[1-9]\d*", self.blocks):
@@ -159,6 +161,7 @@ class FinetuneConfig:
             raise ValueError(f"finetune.layer_decay is {self.layer_decay}; it is a share of a rate, in (0, 1]")
         between("finetune.warmup", self.warmup, 0, 1)
         at_least("finetune.clip", self.clip, 0)
+        between("finetune.shift", self.shift, 0, 0.5)
         one_of("finetune.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
         one_of("finetune.remat", self.remat, REMAT_POLICIES)
 

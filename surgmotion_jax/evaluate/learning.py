@@ -138,7 +138,7 @@ def _networks(work: Evaluation, lesson: Lesson) -> Learnt:
     params = read_heads(work.workdir)
     if params is None:
         zeros = batches(Zeros(work.features.shape(cases), "uint8"))
-        tuning = Tuning(network, objective, config.sweep.epochs * zeros.of_epoch)
+        tuning = Tuning(network, objective, config.sweep.epochs * zeros.of_epoch, config.sweep.seed)
         planned = plan_candidates(tuning, zeros, config.sweep, work.workdir, work.say)
         params = train_candidates(planned, batches(work.features.of(cases)), config.sweep, work.say)
     params, names, lost, notes = _sound(work, params)

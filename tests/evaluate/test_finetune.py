@@ -179,7 +179,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("moments", ["float32", "bfloat16"])
 def test_interrupted_after_any_step_it_ends_with_the_same_bits(tmp_path, moments):
-    made = tuning(dataclasses.replace(PLAIN, moments_dtype=moments))
+    made = tuning(dataclasses.replace(PLAIN, moments_dtype=moments, flips=True, shift=0.2))
     sweep = dataclasses.replace(SWEEP, learning_rates=(1e-2, 3e-3))
     said: list[str] = []
     trained(tmp_path / "whole", made, sweep, said.append)
@@ -203,10 +203,11 @@ def test_interrupted_after_any_step_it_ends_with_the_same_bits(tmp_path, moments
     "mesh", [{"data": 8}, {"data": 2, "fsdp": 2}, {"fsdp": 2, "tensor": 3}], ids=["data", "fsdp", "tensor"]
 )
 def test_any_mesh_trains_as_one_device_does(tmp_path, mesh):
-    """Batches of six are filled up to eight for eight devices."""
+    """Batches of six are filled up to eight for eight devices; windows are mirrored and moved alike."""
     sweep = dataclasses.replace(SWEEP, batch=6, learning_rates=(3e-3,))
-    one = trained(tmp_path / "one", tuning(layout=layout_of()), sweep)
-    many_tuning = tuning(layout=layout_of(**mesh))
+    settings = dataclasses.replace(PLAIN, flips=True, shift=0.2)
+    one = trained(tmp_path / "one", tuning(settings, layout=layout_of()), sweep)
+    many_tuning = tuning(settings, layout=layout_of(**mesh))
     many = trained(tmp_path / "many", many_tuning, sweep)
     if "fsdp" in mesh:
         kernel = many_tuning.network.abstract["encoder"]["trunk"]["blocks"]["mlp"]["fc1"]["kernel"]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from surgmotion_jax.evaluate.finetune.augment import augmented
 from surgmotion_jax.evaluate.finetune.network import Network
 from surgmotion_jax.evaluate.heads.optimizer import Optimizer, finetune_optimizer, warmed_cosine
 from surgmotion_jax.evaluate.heads.sweep_program import GIB, Batch, HeadState, free_bytes
@@ -35,6 +36,7 @@ class Tuning:
     network: Network
     objective: Objective
     steps: int
+    seed: int = 0  # draws how windows are changed
 
     def fresh(self, encoder: Params, key: jax.Array) -> HeadState:
         """The state before the first update, from the trained part of the encoder as it was loaded."""
@@ -43,12 +45,14 @@ class Tuning:
 
     def step(self, state: HeadState, frozen: Params, point_2: jax.Array, batch: Batch) -> tuple[HeadState, jax.Array]:
         """One update; `point` is (peak learning rate of the head, weight decay). Returns (state, loss before it)."""
+        settings = self.network.settings
+        seen = augmented(settings, jax.random.fold_in(jax.random.key(self.seed), state.step), batch)
 
         def loss(params: Params) -> jax.Array:
-            return self.objective.loss(self.network.apply(params, frozen, batch.features), batch.target, batch.mask)
+            return self.objective.loss(self.network.apply(params, frozen, seen.features), seen.target, seen.mask)
 
         value, grads = jax.value_and_grad(loss)(state.params)
-        lr = warmed_cosine(state.step, self.steps, self.network.settings.warmup, point_2[0])
+        lr = warmed_cosine(state.step, self.steps, settings.warmup, point_2[0])
         params, opt_state = rates.step(self._optimizer, grads, state.opt_state, state.params, lr, point_2[1])
         return HeadState(params, opt_state, state.step + 1), value
 
