@@ -34,7 +34,7 @@ LAYOUT = """ROOT/
 A line of labels.csv names a frame as its file is named. Frames without a line are seen by windows and not scored. Each
 case is tested once, by heads that never saw it: alone (protocol loco), or with a third of the cases (thirds, or one of
 third_1 to third_3); a fifth of the other cases validate. Images of one patient make one case, since nothing else keeps
-them together."""
+them together. Other tables like labels.csv may lie beside it: --root=ROOT/NAME.csv reads that one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def at(root: Path) -> Benchmark:
 
     Raises BenchmarkError where labels.csv is not as the layout says.
     """
-    labels = read_labels(root / LABELS)
+    labels = read_labels(table_at(root))
     folds = tuple(f"{FOLD}{case}" for case in labels.by_case)
     thirds = tuple(f"{THIRD}{number}" for number in (1, 2, 3))
     family = "workflow" if labels.named else "presence"
@@ -82,14 +82,19 @@ def read(root: Path, protocol: str) -> Contents:
 
     Raises BenchmarkError for anything that is not as the layout says.
     """
-    labels = read_labels(root / LABELS)
-    rates = read_rates(root / RATES, tuple(labels.by_case))
-    cases = [_case(root, labels, name, rows, rates[name]) for name, rows in labels.by_case.items()]
+    labels = read_labels(table_at(root))
+    rates = read_rates(labels.file.with_name(RATES), tuple(labels.by_case))
+    cases = [_case(labels, name, rows, rates[name]) for name, rows in labels.by_case.items()]
     tested = tested_cases(protocol, tuple(labels.by_case))
     rest = [case.id for case in cases if case.id not in tested]
     held = hold_out_validation(rest)
     split_of = split_table(train=[name for name in rest if name not in held], val=sorted(held), test=tested)
     return Contents(BENCHMARK.name, protocol, {NAMED: labels.classes}, by_split(cases, split_of))
+
+
+def table_at(root: Path) -> Path:
+    """The table of labels that a root names: itself, or labels.csv in it."""
+    return root if root.suffix == ".csv" else root / LABELS
 
 
 def tested_cases(protocol: str, cases: Sequence[str]) -> list[str]:
@@ -132,9 +137,9 @@ def read_rates(path: Path, cases: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _case(root: Path, labels: Labels, name: str, rows: Sequence[Row], fps: float) -> Case:
+def _case(labels: Labels, name: str, rows: Sequence[Row], fps: float) -> Case:
     """The labelled frames of a case, in the order in which they were taken."""
-    place = folder(root / "frames" / name, LAYOUT)
+    place = folder(labels.file.parent / "frames" / name, LAYOUT)
     names = image_names(str(place))
     place_of = {image: number for number, image in enumerate(names)}
     found: dict[int, np.ndarray] = {}

@@ -10,6 +10,7 @@ from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.check import check
 from surgmotion_jax.benchmarks.errors import BenchmarkError
 from surgmotion_jax.benchmarks.windows import ClipReader
+from surgmotion_jax.simulate.case import NONE
 from surgmotion_jax.simulate.generate import SetConfig, generate
 from surgmotion_jax.simulate.instruments import EXCHANGED_KINDS
 from surgmotion_jax.simulate.number_strip import read_number
@@ -55,6 +56,16 @@ def test_columns_of_0_and_1_are_classes_that_may_be_there_together(tmp_path):
     assert contents.classes == {"label": ("hook", "smoke in view")}
     (case,) = contents.cases["test"]
     assert case.labels["label"].tolist() == [[0, 1], [1, 1], [0, 1], [1, 1], [0, 1]]
+
+
+def test_a_root_may_name_another_table_beside_the_frames(tmp_path):
+    root = own(tmp_path)
+    (root / "hooks.csv").write_text("\n".join(SEVERAL) + "\n")
+    assert catalogue.get("own_frames", root / "hooks.csv").family == "presence"
+    assert read(root / "hooks.csv").classes == {"label": ("hook", "smoke in view")}
+    assert read(root).classes == {"label": ("clip", "cut")}
+    with pytest.raises(BenchmarkError, match=r"hook.csv: found no such file"):
+        catalogue.get("own_frames", root / "hook.csv")
 
 
 def test_each_case_is_left_out_once_and_others_validate(tmp_path):
@@ -170,3 +181,16 @@ def test_a_simulated_set_is_read_back(tmp_path):
             there = set(script.instruments_at(frame)[script.visible_TxM[frame]].tolist())
             assert set(np.flatnonzero(case.labels["label"][row]).tolist()) <= there
         assert case.labels["label"].any()
+
+
+def test_a_simulated_set_has_tables_of_phases_and_targets_beside_that_of_instruments(tmp_path):
+    config = SetConfig("own_frames", 3, 9.0, height=64, width=64, paint_frame_number=True, exchange=True)
+    made = {case.id: case.script for case in generate(config, tmp_path / "set", draw=fake_renderer.draw)}
+    phases, targets = (read(tmp_path / "set" / name, "case01") for name in ("phases.csv", "targets.csv"))
+    for case in (case for cases in phases.cases.values() for case in cases):
+        names = [phases.classes["label"][number] for number in case.labels["label"]]
+        assert names == [f"phase {phase}" for phase in made[case.id].phase_T]
+    for case in (case for cases in targets.cases.values() for case in cases):
+        target_TxM = made[case.id].triplet_TxMx3[..., 2]
+        for row, label_K in enumerate(case.labels["label"]):
+            assert set(np.flatnonzero(label_K).tolist()) == set(target_TxM[row].tolist()) - {NONE}

@@ -1,6 +1,7 @@
-"""Writes simulated operations as frames of one's own: images once a second, and a CSV of which instruments they show.
+"""Writes simulated operations as frames of one's own: images once a second, and tables of what they show.
 
-Instruments are named by their kind. One is in a frame where it is inserted and its tip lies within the picture.
+labels.csv has a column for each kind of instrument, phases.csv the phase, targets.csv a column for each kind of target.
+An instrument is in a frame where it is inserted and its tip lies within the picture; a target where work is done on it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from surgmotion_jax.benchmarks.own_frames import FEWEST, KEYS, LABELS
+from surgmotion_jax.benchmarks.own_frames import FEWEST, KEYS, LABELS, NAMED
+from surgmotion_jax.simulate.case import NONE
 from surgmotion_jax.simulate.geometry import camera_at, project
 from surgmotion_jax.simulate.instruments import EXCHANGED_KINDS
 from surgmotion_jax.simulate.layouts.files import write_images, write_table
@@ -33,12 +35,13 @@ def write_case(case: SimulatedCase, out: Path) -> None:
 
 
 def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
-    rows = [
-        (case.id, name_of(k), *shown(case, case.frame_at(k / RATE)).tolist())
-        for case in cases
-        for k in range(case.moments(RATE))
-    ]
-    write_table(out / LABELS, (*KEYS, *EXCHANGED_KINDS), rows)
+    targets = [f"target {number}" for number in range(VOCABULARY.targets)]
+    seen = [(case, (case.id, name_of(k)), case.frame_at(k / RATE)) for case in cases for k in range(case.moments(RATE))]
+    write_table(out / LABELS, (*KEYS, *EXCHANGED_KINDS), [(*key, *shown(case, n).tolist()) for case, key, n in seen])
+    phases = [(*key, f"phase {case.script.phase_T[n]}") for case, key, n in seen]
+    write_table(out / "phases.csv", (*KEYS, NAMED), phases)
+    worked = [(*key, *worked_on(case, n).tolist()) for case, key, n in seen]
+    write_table(out / "targets.csv", (*KEYS, *targets), worked)
 
 
 def name_of(k: int) -> str:
@@ -52,6 +55,14 @@ def shown(case: SimulatedCase, frame: int) -> np.ndarray:
     x_M, y_M, depth_M = project(camera_at(script, frame), np.asarray(script.tip_TxMx3[frame], np.float64).T)
     within_M = (depth_M > 0) & (x_M >= 0) & (x_M < script.config.width) & (y_M >= 0) & (y_M < script.config.height)
     kinds[script.instruments_at(frame)[within_M & script.visible_TxM[frame]]] = 1
+    return kinds
+
+
+def worked_on(case: SimulatedCase, frame: int) -> np.ndarray:
+    """0 or 1 for each kind of target [K]."""
+    target_M = case.script.triplet_TxMx3[frame, :, 2]
+    kinds = np.zeros(VOCABULARY.targets, np.int64)
+    kinds[target_M[target_M != NONE]] = 1
     return kinds
 
 
