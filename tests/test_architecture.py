@@ -265,7 +265,7 @@ def test_the_architecture_page_names_every_part_and_files_to_look_at():
     assert len(NAMED.findall(text)) > 20
 
 
-SCRIPTS = ("launch/demo.sh", "launch/test.sh", "launch/local.sh", "launch/tpu_vm.sh", ".ci/run")
+SCRIPTS = ("launch/demo.sh", "launch/study.sh", "launch/test.sh", "launch/local.sh", "launch/tpu_vm.sh", ".ci/run")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

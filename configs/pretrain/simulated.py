@@ -1,4 +1,4 @@
-"""The study on simulated operations (launch/study.sh): the demo's encoder on 64 px clips of 4 s.
+"""The study on simulated operations (launch/families.sh): the demo's encoder on 64 px clips of 4 s.
 
   surgmotion simulate --layout=pretrain --cases=40 --minutes=0.75 --fps=8 --size=96 --out=sim/videos
   surgmotion pretrain --config=configs/pretrain/simulated.py --data=sim/videos --workdir=runs/surgmotion

@@ -1,6 +1,6 @@
 """How much of a simulated task the simulation's own state holds, before any picture: run as a program.
 
-  python -m tests.simulate.ceilings runs/study
+  python -m tests.simulate.ceilings runs/families
 
 What an encoder finds in pictures of Cholec80 or JIGSAWS as simulated there is to be read against these numbers.
 """
@@ -68,7 +68,7 @@ def skill_correlations(root: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="folder that launch/study.sh made")
+    parser.add_argument("study", type=Path, help="folder that launch/families.sh made")
     folder = parser.parse_args().study
     print("phases: accuracy {:.3f}, always the commonest {:.3f}".format(*phase_accuracy(folder / "cholec80")))
     print("skill: Spearman of {}".format(skill_correlations(folder / "jigsaws")))
