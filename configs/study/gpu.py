@@ -17,9 +17,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = load_config("study/laptop").copy_and_resolve_references().unlock()
     c.pretrain = "ablate/study:gpu"
     c.encoder = "random:vit_small/16"
-    c.size, c.videos.size = 112, 160
-    c.videos.cases = 400
+    for name, world in c.worlds.items():
+        world.size = 160 if name == "pretrain" else 112
+    c.worlds.pretrain.cases, c.worlds.own_frames.cases = 400, 2000
     for task in c.tasks.values():
-        task.cases *= 3
         task.set = (*task.set, "data.size=112", "data.train_windows=0")
     return c.lock()

@@ -9,10 +9,24 @@ Repeat the command to go on; `--hours=H` ends after about so long. `small` shows
 from ml_collections import ConfigDict
 
 from surgmotion_jax.config import defaults, entry
-from surgmotion_jax.runs.study.config import StudyConfig, StudyTask
+from surgmotion_jax.runs.study.config import StudyConfig, StudyTask, StudyWorld
 
-FEW_FRAMES = ("data.frames=4", "data.train_windows=2400", "sweep.learning_rates=(1e-3,)", "sweep.weight_decays=(0.05,)")
-TUNED = ("finetune.layer_decay=1.0",)
+LINEAR = (
+    "probe.head=linear",
+    "data.train_windows=0",
+    "sweep.learning_rates=(3e-2,3e-3)",
+    "sweep.weight_decays=(0.01,)",
+)
+DENSE = ("probe.layers=(3,)", "probe.width=16", "data.train_windows=0", "sweep.learning_rates=(3e-3,)")
+TUNED = (  # the upper anchor learns from mirrored and moved windows, for long
+    "sweep.learning_rates=(1e-3,)",
+    "sweep.weight_decays=(0.05,)",
+    "sweep.epochs=40",
+    "finetune.layer_decay=1.0",
+    "finetune.flips=True",
+    "finetune.shift=0.06",
+)
+OWN = "evaluate/own_frames:small"
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -22,37 +36,33 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = defaults(StudyConfig)
     c.arms = ("plain", "pixel", "all", "motion", "sfdr")
     c.more = ("affinity", "pixel_motion", "sigreg", "salt", "vjepa21")
-    c.tasks.cholect50 = task("cholect50", ("mAP_I", "mAP_V", "mAP_T"), 24, 4.0, FEW_FRAMES, TUNED)
+    c.worlds.pretrain = entry(StudyWorld, cases=40, minutes=1.0, size=96, fps=8.0)
+    c.worlds.own_frames = entry(StudyWorld, cases=600, minutes=0.5)
+    c.worlds.avos = entry(StudyWorld, cases=700, minutes=0.0834, fps=8.0)
+    c.worlds.polyp_segmentation = entry(StudyWorld, cases=700, minutes=0.1334)
+    c.worlds.c3vd = entry(StudyWorld, cases=80, minutes=0.5)
+    single = (*LINEAR, "data.frames=1", "data.protocol=third_1")
+    c.tasks.tools = task("own_frames", OWN, "mAP", single)
+    c.tasks.phases = task("own_frames", OWN, "f1", single, table="phases.csv")
+    c.tasks.verbs = task("avos", "evaluate/avos:small", "f1", (*LINEAR, "data.frames=8"))
+    c.tasks.polyps = task("polyp_segmentation", "evaluate/polyp_segmentation:small", "dice", DENSE)
+    c.tasks.depth = task("c3vd", "evaluate/c3vd:small", "abs_rel", DENSE)
     if arg == "small":
         make_small(c)
     return c.lock()
 
 
-def task(
-    name: str,
-    measures: tuple[str, ...],
-    cases: int,
-    minutes: float,
-    changed: tuple[str, ...],
-    tuned: tuple[str, ...],
-) -> ConfigDict:
-    """A data set under its small evaluation."""
-    return entry(
-        StudyTask,
-        config=f"evaluate/{name}:small",
-        measures=measures,
-        cases=cases,
-        minutes=minutes,
-        set=changed,
-        tuned=tuned,
-    )
+def task(world: str, config: str, measure: str, changed: tuple[str, ...], table: str = "") -> ConfigDict:
+    """A world under an evaluation with a head that can do little by itself."""
+    return entry(StudyTask, world=world, config=config, measures=(measure,), table=table, set=changed, tuned=TUNED)
 
 
 def make_small(c: ConfigDict) -> None:
     """Changes the study to one of minutes, which decides nothing."""
     c.arms, c.more, c.seeds, c.strengths, c.resamples = ("plain", "pixel"), (), (0, 1), (0.0, 2.0), 50
     c.pretrain = "ablate/study:small"
-    c.videos.cases, c.videos.minutes = 4, 0.1
+    for name, each in c.worlds.items():
+        each.cases, each.minutes = {"pretrain": (4, 0.1), "avos": (12, 0.04)}.get(name, (6, 0.1))
     for each in c.tasks.values():
-        each.cases, each.minutes = 6, 0.2
         each.set = (*each.set, "data.frames=2", "data.train_windows=24", "sweep.epochs=1")
+        each.tuned = (*each.tuned, "sweep.epochs=1")

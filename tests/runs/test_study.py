@@ -14,12 +14,19 @@ from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.runs.ablation import Ablated
 from surgmotion_jax.runs.ending import Ending
 from surgmotion_jax.runs.study import work
-from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, cells
+from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, StudyWorld, cells
 from surgmotion_jax.runs.study.work import begin, evaluation_of, study
 
-TASK = StudyTask("evaluate/own_frames:small", ("mAP",), set=("data.frames=2",), tuned=("finetune.layer_decay=0.9",))
+TASK = StudyTask(
+    "own_frames",
+    "evaluate/own_frames:small",
+    ("mAP",),
+    set=("data.frames=2",),
+    tuned=("finetune.layer_decay=0.9",),
+)
+WORLDS = {"pretrain": StudyWorld(), "own_frames": StudyWorld()}
 CONFIG = StudyConfig(
-    {"own_frames": TASK}, arms=("plain", "pixel"), more=("sigreg",), seeds=(0, 1), strengths=(0.0, 2.0)
+    WORLDS, {"tools": TASK}, arms=("plain", "pixel"), more=("sigreg",), seeds=(0, 1), strengths=(0.0, 2.0)
 )
 
 
@@ -42,6 +49,8 @@ def test_only_the_anchor_is_trained_end_to_end_and_seeds_are_those_of_heads_too(
     [
         ({"tasks": {}}, "tasks is empty"),
         ({"seeds": ()}, "seeds is empty"),
+        ({"worlds": {"own_frames": StudyWorld()}}, "world, or pretrain, is 'pretrain'.*own_frames"),
+        ({"worlds": {"pretrain": StudyWorld()}}, "world, or pretrain, is 'own_frames'.*pretrain"),
         ({"arms": ("plain", "pixels")}, "--rows names 'pixels'.* pixel"),
         ({"compared": ("plain", "all")}, "compared is .* both must be among the arms: plain, pixel"),
     ],
@@ -56,6 +65,19 @@ def test_a_folder_holds_one_study_to_which_seeds_may_be_added(tmp_path):
     begin(dataclasses.replace(CONFIG, seeds=(0, 1, 2)), tmp_path)
     with pytest.raises(ValueError, match="holds a study with other zoom; name another --workdir"):
         begin(dataclasses.replace(CONFIG, zoom=2.0), tmp_path)
+
+
+def test_a_world_is_simulated_once_and_never_the_one_that_is_learnt_from(tmp_path, monkeypatch):
+    asked = []
+
+    def generate(config, out, workers):
+        asked.append(config)
+        out.mkdir(parents=True)
+
+    monkeypatch.setattr(work, "generate", generate)
+    for layout in ("pretrain", "own_frames", "own_frames"):
+        assert work.world(CONFIG, 1.0, layout, tmp_path, 0) == tmp_path / "worlds" / "1" / layout
+    assert [(one.layout, one.seed, one.nuisance) for one in asked] == [("pretrain", 1, 1.0), ("own_frames", 2, 1.0)]
 
 
 def test_no_cell_begins_after_its_hours(tmp_path, monkeypatch):

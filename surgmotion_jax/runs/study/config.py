@@ -5,43 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from surgmotion_jax.checks import at_least
+from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.pretrain.rows import choose_rows
+
+VIDEOS = "pretrain"  # the layout to pretrain on
+
+
+@dataclass(frozen=True)
+class StudyWorld:
+    """What is simulated in one layout, anew at every strength."""
+
+    cases: int = 24  # operations
+    minutes: float = 1.0  # of each
+    size: int = 64  # pixels
+    fps: float = 0.0  # frames a second that are drawn; 0: the layout's
+
+    def __post_init__(self) -> None:
+        at_least("worlds.cases", self.cases, 1)
+        at_least("worlds.fps", self.fps, 0)
 
 
 @dataclass(frozen=True)
 class StudyTask:
-    """A data set that is simulated at every strength, how it is evaluated, and which measures count."""
+    """Which world is evaluated how, and which measures count."""
 
+    world: str = ""  # its layout
     config: str = ""  # of its evaluation, as evaluate/cholect50:small
     measures: tuple[str, ...] = ()  # each counts as a task
-    cases: int = 24  # training cases among them
-    minutes: float = 1.0  # of each
+    table: str = ""  # of own_frames: a table of labels in the place of labels.csv
     set: tuple[str, ...] = ()  # fields of that config, as data.frames=4
     tuned: tuple[str, ...] = ()  # more of these where the encoder is trained end to end
 
     def __post_init__(self) -> None:
-        if not (self.config and self.measures):
-            raise ValueError("tasks: each needs the config of an evaluation, and the measures that count")
-        at_least("tasks.cases", self.cases, 1)
-
-
-@dataclass(frozen=True)
-class StudyVideos:
-    """What is simulated to pretrain on."""
-
-    cases: int = 40  # operations
-    minutes: float = 1.0  # of each
-    fps: float = 8.0  # frames a second
-    size: int = 96  # pixels
+        if not (self.world and self.config and self.measures):
+            raise ValueError("tasks: each needs its world, the config of an evaluation, and the measures that count")
 
 
 @dataclass(frozen=True)
 class StudyConfig:
     """Arms times seeds times strengths."""
 
-    tasks: Mapping[str, StudyTask] = field(default_factory=dict)  # by the name of a layout
+    worlds: Mapping[str, StudyWorld] = field(default_factory=dict)  # by layout; `pretrain` is what encoders learn from
+    tasks: Mapping[str, StudyTask] = field(default_factory=dict)  # by a name of one's own
     pretrain: str = "ablate/study"  # the config that all arms share
     encoder: str = "random:vit_nano/8"  # its architecture, with random weights
     arms: tuple[str, ...] = ("plain", "pixel")  # rows of an ablation, the most important first, run with every seed
@@ -49,8 +55,6 @@ class StudyConfig:
     compared: tuple[str, str] = ("plain", "pixel")  # whose difference is tested against strength
     seeds: tuple[int, ...] = (0, 1, 2)  # of encoders and their heads
     strengths: tuple[float, ...] = (0.0, 1.0, 2.0)  # of nuisance, in pretraining and in test
-    videos: StudyVideos = field(default_factory=StudyVideos)
-    size: int = 64  # of pictures that are evaluated, pixels
     zoom: float = 3.0  # of the simulated lens
     world: int = 1  # seed of what is simulated; choices are made in another world
     resamples: int = 400  # draws of test cases and seeds
@@ -60,6 +64,8 @@ class StudyConfig:
         for name in ("tasks", "arms", "seeds", "strengths"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; a study needs one or more")
+        for world in (VIDEOS, *(task.world for task in self.tasks.values())):
+            one_of("a task's world, or pretrain,", world, tuple(self.worlds))
         if any(name not in self.arms for name in self.compared):
             raise ValueError(f"compared is {self.compared}; both must be among the arms: {', '.join(self.arms)}")
 

@@ -13,9 +13,8 @@ from surgmotion_jax.pages.study import StudyPage
 from surgmotion_jax.pretrain.ablation import Outcome, outcome
 from surgmotion_jax.records import read_metrics
 from surgmotion_jax.runs.ablation import trial_at
-from surgmotion_jax.runs.study.config import Cell, StudyConfig, cells
+from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, cells
 from surgmotion_jax.runs.study.work import (
-    VIDEOS,
     evaluated,
     extent_of,
     key_of,
@@ -48,10 +47,10 @@ def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterato
     """Every arm by every measure at every strength, its seeds together."""
     for arm, strength in dict.fromkeys((cell.arm, cell.strength) for cell in done):
         of_arm = [cell for cell in done if (cell.arm, cell.strength) == (arm, strength)]
-        for layout, task in config.tasks.items():
-            column = read_column(f"{arm}, {strength:g}", [str(result_folder(place, c, layout)) for c in of_arm])
+        for name, task in config.tasks.items():
+            column = read_column(f"{arm}, {strength:g}", [str(result_folder(place, c, name)) for c in of_arm])
             for metric in task.measures:
-                yield (arm, f"{layout} {metric}", strength), measured(column, metric)
+                yield (arm, f"{name} {metric}", strength), measured(column, metric)
 
 
 def _outcomes(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[str, Outcome | None]]:

@@ -2,7 +2,7 @@
 
 worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
-results/STRENGTH/LAYOUT/ARM-N/   workdirs of evaluations
+results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
 seconds.json                     what each cell took, all calls together
 failed.json                      cells whose pretraining left nothing to evaluate, and why
 """
@@ -13,8 +13,9 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
@@ -28,11 +29,10 @@ from surgmotion_jax.registry import TERMINATED
 from surgmotion_jax.runs.ablation import TEACHER, Extent, ablate
 from surgmotion_jax.runs.configuration import override_of, read_config, with_data
 from surgmotion_jax.runs.evaluation import evaluate_source, open_source
-from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, cells
+from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, StudyTask, cells
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
 CONFIG_FILE, SECONDS_FILE, FAILED_FILE = "study.config.json", "seconds.json", "failed.json"
-VIDEOS = "pretrain"  # the layout to pretrain on
 Say = Callable[[str], None]
 
 
@@ -88,16 +88,16 @@ def world_folder(place: Path, strength: float, layout: str) -> Path:
 
 def world(config: StudyConfig, strength: float, layout: str, place: Path, workers: int) -> Path:
     """The folder of a simulated data set, which is made if it is not there."""
-    folder = world_folder(place, strength, layout)
+    folder, asked = world_folder(place, strength, layout), config.worlds[layout]
     if not folder.exists():
-        videos, task = config.videos, config.tasks.get(layout)
         what = SetConfig(
             layout,
-            videos.cases if task is None else task.cases,
-            60 * (videos.minutes if task is None else task.minutes),
-            config.world if task is None else config.world + 1,
-            *(2 * (videos.size if task is None else config.size,)),
-            videos.fps if task is None else None,
+            asked.cases,
+            60 * asked.minutes,
+            config.world + (layout != VIDEOS),  # no operation is both learnt from and tested on
+            asked.size,
+            asked.size,
+            asked.fps or None,
             nuisance=strength,
             zoom=config.zoom,
             exchange=True,
@@ -128,7 +128,7 @@ def pretrained(place: Path, cell: Cell) -> Path:
 
 def evaluated(config: StudyConfig, cell: Cell, place: Path) -> bool:
     """Whether a cell has results of every task."""
-    return all((result_folder(place, cell, layout) / RESULTS_FILE).exists() for layout in config.tasks)
+    return all((result_folder(place, cell, task) / RESULTS_FILE).exists() for task in config.tasks)
 
 
 def key_of(cell: Cell) -> str:
@@ -136,25 +136,25 @@ def key_of(cell: Cell) -> str:
     return f"{cell.strength:g}/{cell.name}"
 
 
-def result_folder(place: Path, cell: Cell, layout: str) -> Path:
+def result_folder(place: Path, cell: Cell, task: str) -> Path:
     """The workdir of an evaluation."""
-    return place / "results" / f"{cell.strength:g}" / layout / cell.name
+    return place / "results" / f"{cell.strength:g}" / task / cell.name
 
 
 def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) -> None:
-    name = f"{config.encoder}:{cell.seed}"
+    checkpoint = f"{config.encoder}:{cell.seed}"
     if cell.arm not in (RANDOM, TUNED):
         pretrain(config, cell, place, workers)
-        name = str(pretrained(place, cell))
+        checkpoint = str(pretrained(place, cell))
         if not (pretrained(place, cell) / "checkpoints").exists():
             failures = read_failures(place) | {key_of(cell): "pretraining ended without a checkpoint"}
             storage.write_text_atomic(place / FAILED_FILE, json.dumps(failures, indent=1) + "\n")
             return
-    source = open_source(name)
-    for layout, task in config.tasks.items():
-        root = world(config, cell.strength, layout, place, workers)
-        say(f"{layout}: {cell.name}")
-        evaluate_source(evaluation_of(task, cell), source, root, result_folder(place, cell, layout))
+    source = open_source(checkpoint)
+    for name, task in config.tasks.items():
+        root = world(config, cell.strength, task.world, place, workers)
+        say(f"{name}: {cell.name}")
+        evaluate_source(evaluation_of(task, cell), source, root / task.table, result_folder(place, cell, name))
 
 
 def pretrain(config: StudyConfig, cell: Cell, place: Path, workers: int) -> None:
@@ -183,16 +183,18 @@ def extent_of(cell: Cell) -> Extent:
 
 def read_seconds(place: Path) -> dict[str, float]:
     """What each cell took."""
-    path = place / SECONDS_FILE
-    found: Mapping[str, float] = storage.read_json(path) if path.exists() else {}
-    return dict(found)
+    return _read_table(place / SECONDS_FILE)
 
 
 def read_failures(place: Path) -> dict[str, str]:
     """Why cells were left without results."""
-    path = place / FAILED_FILE
-    found: Mapping[str, str] = storage.read_json(path) if path.exists() else {}
-    return dict(found)
+    return _read_table(place / FAILED_FILE)
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    """What a file says of each cell; nothing where there is none yet."""
+    found: dict[str, Any] = storage.read_json(path) if path.exists() else {}
+    return found
 
 
 def _note_seconds(place: Path, cell: Cell, seconds: float) -> None:
