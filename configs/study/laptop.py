@@ -60,7 +60,7 @@ def task(world: str, config: str, measure: str, changed: tuple[str, ...], table:
 def make_small(c: ConfigDict) -> None:
     """Changes the study to one of minutes, which decides nothing."""
     c.arms, c.more, c.seeds, c.strengths, c.resamples = ("plain", "pixel"), (), (0, 1), (0.0, 2.0), 50
-    c.pretrain = "ablate/study:small"
+    c.pretrain, c.shares = "ablate/study:small", (0.5,)
     for name, each in c.worlds.items():
         each.cases, each.minutes = {"pretrain": (4, 0.1), "avos": (12, 0.04)}.get(name, (6, 0.1))
     for each in c.tasks.values():

@@ -27,6 +27,7 @@ class StudyPage:
 
     scores: Scores
     values: Mapping[Place, float]  # means over seeds
+    fewer: Mapping[Place, float]  # the same with a share of the labelled cases in the place of a strength
     outcomes: Mapping[str, Outcome | None]  # of pretraining; None for a run that did not reach its last step
     failures: Mapping[str, str]  # cells without results, and why
     compared: tuple[str, str]
@@ -44,6 +45,7 @@ def as_html(study: StudyPage) -> str:
         Section("Scores", rows_table(*score_table(study.scores)) + sentence(SCORE)),
         Section("Differences", rows_table(*difference_table(study))),
         Section("Measures", rows_table(*value_table(study))),
+        *([Section("Fewer labels", rows_table(*fewer_table(study)))] if study.fewer else []),
         Section("Pretraining", rows_table(*outcome_table(study)) if study.outcomes else sentence("Not begun.")),
         Section("Again", sentence(study.command)),
     ]
@@ -58,6 +60,7 @@ def as_markdown(study: StudyPage) -> str:
         "Scores": score_table(study.scores),
         "Differences": difference_table(study),
         "Measures": value_table(study),
+        "Fewer labels": fewer_table(study),
         "Pretraining": outcome_table(study),
     }
     for title, (header, rows) in tables.items():
@@ -138,14 +141,24 @@ def difference_table(study: StudyPage) -> Table:
 
 def value_table(study: StudyPage) -> Table:
     """A row a task and strength: the measure of every arm, anchors first."""
-    arms = dict.fromkeys(arm for arm, _, _ in study.values)
+    return _values(study.values, "strength", study.scores.strengths)
+
+
+def fewer_table(study: StudyPage) -> Table:
+    """A row a task and share of the labelled cases, at the strength in the middle."""
+    return _values(study.fewer, "share of labels", sorted({share for _, _, share in study.fewer}))
+
+
+def _values(values: Mapping[Place, float], by: str, steps: Sequence[float]) -> Table:
+    """Tasks and steps down, arms across."""
+    arms = dict.fromkeys(arm for arm, _, _ in values)
     order = [*(arm for arm in (RANDOM, TUNED) if arm in arms), *(arm for arm in arms if arm not in (RANDOM, TUNED))]
     rows = [
-        (task, f"{strength:g}", *(_number(study.values.get((arm, task, strength)), 3) for arm in order))
-        for task in study.scores.tasks
-        for strength in study.scores.strengths
+        (task, f"{step:g}", *(_number(values.get((arm, task, step)), 3) for arm in order))
+        for task in dict.fromkeys(task for _, task, _ in values)
+        for step in steps
     ]
-    return ("task", "strength", *order), rows
+    return ("task", by, *order), rows
 
 
 def outcome_table(study: StudyPage) -> Table:

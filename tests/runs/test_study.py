@@ -33,13 +33,17 @@ CONFIG = StudyConfig(
 def test_anchors_and_main_arms_come_first_and_every_cell_once():
     order = cells(CONFIG)
     assert order[:4] == [Cell(RANDOM, 0, 0.0), Cell(RANDOM, 0, 2.0), Cell(TUNED, 0, 0.0), Cell(TUNED, 0, 2.0)]
-    assert len(set(order)) == len(order) == 2 * (2 + 1 + 2 * 2 + 2)
+    assert len(set(order)) == len(order) == 2 * (2 + 1 + 2 * 2 + 2) + 2 * (4 + 3)
+    fewer = [cell for cell in order if cell.share < 1]
+    assert fewer[:4] == [Cell(arm, 0, 2.0, 0.1) for arm in (RANDOM, TUNED, "plain", "pixel")]
+    assert len({cell.name for cell in order if cell.arm == "plain"}) == 2 * 3
     first_of = {arm: [cell.arm for cell in order].index(arm) for arm in ("plain", "pixel", "sigreg")}
     assert first_of["plain"] < first_of["pixel"] < order.index(Cell("plain", 1, 0.0)) < first_of["sigreg"]
 
 
 def test_only_the_anchor_is_trained_end_to_end_and_seeds_are_those_of_heads_too():
-    frozen, tuned = evaluation_of(TASK, Cell("plain", 1, 0.0)), evaluation_of(TASK, Cell(TUNED, 0, 0.0))
+    frozen, tuned = evaluation_of(TASK, Cell("plain", 1, 0.0, 0.1)), evaluation_of(TASK, Cell(TUNED, 0, 0.0))
+    assert (frozen.data.fraction, tuned.data.fraction) == (0.1, 1)
     assert (frozen.finetune.trains, tuned.finetune.trains) == (False, True)
     assert (frozen.sweep.seed, frozen.data.frames, tuned.finetune.layer_decay) == (1, 2, 0.9)
 
@@ -49,6 +53,7 @@ def test_only_the_anchor_is_trained_end_to_end_and_seeds_are_those_of_heads_too(
     [
         ({"tasks": {}}, "tasks is empty"),
         ({"seeds": ()}, "seeds is empty"),
+        ({"shares": (0.1, 1.0)}, "shares is .*below 1"),
         ({"worlds": {"own_frames": StudyWorld()}}, "world, or pretrain, is 'pretrain'.*own_frames"),
         ({"worlds": {"pretrain": StudyWorld()}}, "world, or pretrain, is 'own_frames'.*pretrain"),
         ({"arms": ("plain", "pixels")}, "--rows names 'pixels'.* pixel"),
@@ -99,7 +104,7 @@ def test_what_ends_training_ends_the_study_and_nothing_unfinished_is_evaluated(t
 
 
 def test_an_arm_without_a_checkpoint_is_noted_and_the_others_go_on(tmp_path, monkeypatch):
-    few = dataclasses.replace(CONFIG, more=(), seeds=(0,), strengths=(0.0,))
+    few = dataclasses.replace(CONFIG, more=(), seeds=(0,), strengths=(0.0,), shares=())
     said = []
     monkeypatch.setattr(work, "pretrain", lambda *args: None)
     monkeypatch.setattr(work, "open_source", lambda name: name)

@@ -15,6 +15,7 @@ def page(found) -> StudyPage:
     return StudyPage(
         made,
         values,
+        {("plain", "t", 0.1): 0.25, ("random", "t", 0.1): 0.125},
         {"0/all-0": None},
         ended,
         ("plain", "pixel"),
@@ -51,5 +52,7 @@ def test_markdown_has_a_row_an_arm_and_strength_and_no_empty_table():
     text = as_markdown(page(world({0.0: 0.0, 1.0: 0.1})))
     assert sum(line.startswith("| plain |") for line in text.splitlines()) == 2
     assert "| t | 0 | 0.210 | 0.600 |" in text
+    assert "| task | share of labels | random | plain |" in text
+    assert "| t | 0.1 | 0.125 | 0.250 |" in text
     assert "| 0/all-0 | - | - | - | - | - | did not reach its last step |" in text
     assert "| 0/late-1 | - | - | - | - | - | ended |" in text

@@ -55,6 +55,7 @@ class StudyConfig:
     compared: tuple[str, str] = ("plain", "pixel")  # whose difference is tested against strength
     seeds: tuple[int, ...] = (0, 1, 2)  # of encoders and their heads
     strengths: tuple[float, ...] = (0.0, 1.0, 2.0)  # of nuisance, in pretraining and in test
+    shares: tuple[float, ...] = (0.1, 0.01)  # of the labelled cases: what anchors and the compared do with fewer
     zoom: float = 3.0  # of the simulated lens
     world: int = 1  # seed of what is simulated; choices are made in another world
     resamples: int = 400  # draws of test cases and seeds
@@ -64,6 +65,8 @@ class StudyConfig:
         for name in ("tasks", "arms", "seeds", "strengths"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; a study needs one or more")
+        if not all(0 < share < 1 for share in self.shares):
+            raise ValueError(f"shares is {self.shares}; each is a part of the labelled cases, above 0 and below 1")
         for world in (VIDEOS, *(task.world for task in self.tasks.values())):
             one_of("a task's world, or pretrain,", world, tuple(self.worlds))
         if any(name not in self.arms for name in self.compared):
@@ -72,25 +75,31 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm, with one seed, at one strength."""
+    """One arm, with one seed, at one strength, with a share of the labelled cases."""
 
     arm: str
     seed: int
     strength: float
+    share: float = 1.0
 
     @property
     def name(self) -> str:
         """Its folder among the results."""
-        return f"{self.arm}-{self.seed}"
+        return f"{self.arm}-{self.seed}" + (f"-{self.share:g}" if self.share < 1 else "")
 
 
 def cells(config: StudyConfig) -> list[Cell]:
-    """All work, the most important first: anchors and main arms seed by seed, the other arms a seed later."""
+    """All work, the most important first: anchors and main arms seed by seed, the other arms a seed later.
+
+    Fewer labels come after the main arms of a seed, at the strength in the middle.
+    """
+    middle = sorted(config.strengths)[len(config.strengths) // 2]
     found = []
     for place, seed in enumerate((*config.seeds, None)):
         if seed is not None:
             anchors = (RANDOM, TUNED) if place == 0 else (RANDOM,)
             found += [Cell(arm, seed, g) for arm in (*anchors, *config.arms) for g in config.strengths]
+            found += [Cell(arm, seed, middle, s) for s in config.shares for arm in (*anchors, *config.compared)]
         if place:
             found += [Cell(arm, config.seeds[place - 1], g) for arm in config.more for g in config.strengths]
     return found

@@ -70,7 +70,7 @@ def begin(config: StudyConfig, place: Path) -> None:
     """Makes the folder, or checks that it holds this study, to which seeds, arms and strengths may be added."""
     storage.ensure_writable(place)
     path, told = place / CONFIG_FILE, json.loads(json.dumps(dataclasses.asdict(config)))
-    free = ("arms", "more", "seeds", "strengths", "compared", "resamples")
+    free = ("arms", "more", "seeds", "strengths", "shares", "compared", "resamples")
     if path.exists():
         there = storage.read_json(path)
         differing = [name for name in told if name not in free and told[name] != there.get(name)]
@@ -110,7 +110,7 @@ def world(config: StudyConfig, strength: float, layout: str, place: Path, worker
 
 def evaluation_of(task: StudyTask, cell: Cell) -> EvaluateConfig:
     """The config of an evaluation. The seed of a cell is that of its head too."""
-    changed = dict(map(override_of, task.set)) | {"sweep.seed": cell.seed}
+    changed = dict(map(override_of, task.set)) | {"sweep.seed": cell.seed, "data.fraction": cell.share}
     if cell.arm == TUNED:
         changed |= {"finetune.blocks": "full"} | dict(map(override_of, task.tuned))
     return read_config(EvaluateConfig, task.config, changed)
