@@ -13,12 +13,14 @@ from surgmotion_jax.evaluate.compare.strengths import Place, Scores
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference
 from surgmotion_jax.pages.evaluation import rows_table
 from surgmotion_jax.pretrain.ablation import Outcome
-from surgmotion_jax.report.html import Section, page, sentence
+from surgmotion_jax.report.html import Section, escape, page, sentence
+from surgmotion_jax.report.pictures import jpeg_uri
 from surgmotion_jax.report.svg import Chart, Line, Look, chart_figure
 
 Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
 LOOKS: tuple[Look, ...] = ("solid", "dash", "dot")
 COLOURS = 5
+STRIP_BYTES = 60_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class StudyPage:
     fewer: Mapping[Place, float]  # the same with a share of the labelled cases in the place of a strength
     outcomes: Mapping[str, Outcome | None]  # of pretraining; None for a run that did not reach its last step
     failures: Mapping[str, str]  # cells without results, and why
+    strips: Mapping[str, np.ndarray]  # uint8 [H,W,3]: the windows' last frames, then by arm their features as colours
     compared: tuple[str, str]
     hours: float
     done: int  # cells
@@ -46,6 +49,7 @@ def as_html(study: StudyPage) -> str:
         Section("Differences", rows_table(*difference_table(study))),
         Section("Measures", rows_table(*value_table(study))),
         *([Section("Fewer labels", rows_table(*fewer_table(study)))] if study.fewer else []),
+        *([Section("Features", strips_html(study.strips))] if study.strips else []),
         Section("Pretraining", rows_table(*outcome_table(study)) if study.outcomes else sentence("Not begun.")),
         Section("Again", sentence(study.command)),
     ]
@@ -72,6 +76,12 @@ def as_markdown(study: StudyPage) -> str:
 SCORE = (
     "A score is 0 for random weights under the same head and 100 for training end to end, on the same task at the same "
     "strength, averaged over tasks. Intervals are of draws of test cases and seeds."
+)
+
+
+COLOURED = (
+    "The same windows of one task, and the first three principal components of their last tokens as red, green and "
+    "blue. Each arm has components of its own: look at what is set apart, not at the colour."
 )
 
 
@@ -113,6 +123,16 @@ def figure(scores: Scores) -> str:
         return ""
     unit = "0 random, 100 end to end"
     return chart_figure(Chart("Score against nuisance", tuple(lines), unit, wide=True, along="strength"))
+
+
+def strips_html(strips: Mapping[str, np.ndarray]) -> str:
+    """The same windows as each arm sees them, one above the other."""
+    shown = [
+        f'<figure><img src="{jpeg_uri(strip_HxWx3, STRIP_BYTES)}" width="{strip_HxWx3.shape[1]}" alt="{escape(name)}">'
+        f"<figcaption>{escape(name)}</figcaption></figure>"
+        for name, strip_HxWx3 in strips.items()
+    ]
+    return sentence(COLOURED) + "".join(shown)
 
 
 def score_table(scores: Scores) -> Table:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from surgmotion_jax import config as door
@@ -13,7 +15,7 @@ from surgmotion_jax.commands.configs import study_config
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.runs.ablation import Ablated
 from surgmotion_jax.runs.ending import Ending
-from surgmotion_jax.runs.study import work
+from surgmotion_jax.runs.study import pictures, work
 from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, StudyWorld, cells
 from surgmotion_jax.runs.study.work import begin, evaluation_of, study
 
@@ -108,6 +110,7 @@ def test_an_arm_without_a_checkpoint_is_noted_and_the_others_go_on(tmp_path, mon
     said = []
     monkeypatch.setattr(work, "pretrain", lambda *args: None)
     monkeypatch.setattr(work, "open_source", lambda name: name)
+    monkeypatch.setattr(work, "_show", lambda *args: None)
     monkeypatch.setattr(work, "world", lambda *args: tmp_path)
     monkeypatch.setattr(work, "evaluate_source", lambda config, source, *rest: said.append(source))
     assert study(few, str(tmp_path), lambda text: None)
@@ -120,6 +123,21 @@ def test_the_shipped_study_can_be_built():
         config = study_config([f"--config={name}"])
         assert cells(config)
         door.load_config(config.pretrain)
+
+
+def test_strips_show_what_is_apart_in_the_features_and_the_frames_first(tmp_path, monkeypatch):
+    """An encoder whose tokens tell left from right gives strips that do."""
+    video = np.zeros((2, 2, 16, 16, 3), np.uint8)
+    token = np.broadcast_to(np.array([0.0, 1.0])[None, None, None, :, None], (2, 1, 2, 2, 4)) * np.array([1.0, 0, 0, 0])
+    encoder = SimpleNamespace(with_layers=lambda video, layers: SimpleNamespace(tokens=token))
+    monkeypatch.setattr(pictures, "windows", lambda data, root: video)
+    pictures.write_strips(encoder, "arm", None, "", tmp_path)
+    strips = pictures.read_strips(tmp_path)
+    assert list(strips) == ["frames", "arm"]
+    assert strips["arm"].shape == (96, 2 * 96, 3)
+    assert not strips["frames"].any()
+    first = strips["arm"][:, :96].astype(float)
+    assert abs(first[:, 90].mean() - first[:, 5].mean()) > 50
 
 
 @pytest.mark.slow
@@ -135,6 +153,7 @@ def test_a_whole_study_of_minutes(tmp_path, capsys):
     assert 'data-line="plain"' in page
     spent = json.loads((tmp_path / "seconds.json").read_text())
     assert len(spent) == len(cells(study_config(argv[:1])))
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {"frames", RANDOM, "plain", "pixel"}
     before = (tmp_path / "study.md").read_text()
     assert study_run.main(argv) == 0
     assert (tmp_path / "study.md").read_text() == before, "what is done stays"

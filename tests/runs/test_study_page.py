@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from surgmotion_jax.evaluate.anchors import TUNED
 from surgmotion_jax.evaluate.compare.strengths import scores
 from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, verdict
@@ -18,6 +20,7 @@ def page(found) -> StudyPage:
         {("plain", "t", 0.1): 0.25, ("random", "t", 0.1): 0.125},
         {"0/all-0": None},
         ended,
+        {"frames": np.zeros((8, 16, 3), np.uint8), "plain": np.full((8, 16, 3), 200, np.uint8)},
         ("plain", "pixel"),
         1.25,
         6,
@@ -46,6 +49,7 @@ def test_the_page_begins_with_the_finding_and_draws_a_line_an_arm():
     assert html.count('data-line="plain"') == 2 * 3, "itself and its interval, drawn for two widths"
     assert ">strength</text>" in html
     assert "6 of 14 cells, 1.2 hours" in html
+    assert html.index('alt="frames"') < html.index('alt="plain"')
 
 
 def test_markdown_has_a_row_an_arm_and_strength_and_no_empty_table():

@@ -72,6 +72,11 @@ class StudyConfig:
         if any(name not in self.arms for name in self.compared):
             raise ValueError(f"compared is {self.compared}; both must be among the arms: {', '.join(self.arms)}")
 
+    @property
+    def middle(self) -> float:
+        """The strength at which there are fewer labels, and pictures."""
+        return sorted(self.strengths)[len(self.strengths) // 2]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -93,13 +98,12 @@ def cells(config: StudyConfig) -> list[Cell]:
 
     Fewer labels come after the main arms of a seed, at the strength in the middle.
     """
-    middle = sorted(config.strengths)[len(config.strengths) // 2]
     found = []
     for place, seed in enumerate((*config.seeds, None)):
         if seed is not None:
             anchors = (RANDOM, TUNED) if place == 0 else (RANDOM,)
             found += [Cell(arm, seed, g) for arm in (*anchors, *config.arms) for g in config.strengths]
-            found += [Cell(arm, seed, middle, s) for s in config.shares for arm in (*anchors, *config.compared)]
+            found += [Cell(arm, seed, config.middle, s) for s in config.shares for arm in (*anchors, *config.compared)]
         if place:
             found += [Cell(arm, config.seeds[place - 1], g) for arm in config.more for g in config.strengths]
     return found

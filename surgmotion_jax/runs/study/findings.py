@@ -14,6 +14,7 @@ from surgmotion_jax.pretrain.ablation import Outcome, outcome
 from surgmotion_jax.records import read_metrics
 from surgmotion_jax.runs.ablation import trial_at
 from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, cells
+from surgmotion_jax.runs.study.pictures import read_strips
 from surgmotion_jax.runs.study.work import (
     evaluated,
     extent_of,
@@ -45,7 +46,8 @@ def find(config: StudyConfig, workdir: str, command: str) -> StudyPage:
         for share in config.shares
         for (arm, task, _), one in _measured(config, [cell for cell in done if cell.share == share], place)
     }
-    return StudyPage(made, values, fewer, outcomes, failures, compared, hours, ended, len(all_cells), command)
+    strips = read_strips(place)
+    return StudyPage(made, values, fewer, outcomes, failures, strips, compared, hours, ended, len(all_cells), command)
 
 
 def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[Place, Measured]]:

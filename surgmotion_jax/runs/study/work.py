@@ -3,6 +3,7 @@
 worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
+pictures/ARM.npy                 features as colours
 seconds.json                     what each cell took, all calls together
 failed.json                      cells whose pretraining left nothing to evaluate, and why
 """
@@ -22,6 +23,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.results import RESULTS_FILE
+from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.rows import all_rows
 from surgmotion_jax.pretrain.trials import name_of
@@ -30,6 +32,7 @@ from surgmotion_jax.runs.ablation import TEACHER, Extent, ablate
 from surgmotion_jax.runs.configuration import override_of, read_config, with_data
 from surgmotion_jax.runs.evaluation import evaluate_source, open_source
 from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, StudyTask, cells
+from surgmotion_jax.runs.study.pictures import write_strips
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
 CONFIG_FILE, SECONDS_FILE, FAILED_FILE = "study.config.json", "seconds.json", "failed.json"
@@ -155,6 +158,16 @@ def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) ->
         root = world(config, cell.strength, task.world, place, workers)
         say(f"{name}: {cell.name}")
         evaluate_source(evaluation_of(task, cell), source, root / task.table, result_folder(place, cell, name))
+    if cell == Cell(cell.arm, config.seeds[0], config.middle) and cell.arm != TUNED:
+        _show(config, cell, source, place)
+
+
+def _show(config: StudyConfig, cell: Cell, source: Source, place: Path) -> None:
+    """Pictures of the features, of windows of the first task."""
+    task = next(iter(config.tasks.values()))
+    root = world_folder(place, cell.strength, task.world) / task.table
+    assert source.encoder is not None, "made from a checkpoint"
+    write_strips(source.encoder, cell.arm, evaluation_of(task, cell).data, str(root), place)
 
 
 def pretrain(config: StudyConfig, cell: Cell, place: Path, workers: int) -> None:
