@@ -36,9 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Counts what markers and names leave out, by tier."""
+    """Counts what markers and names leave out, by the tier that runs it: of several, the first in `RUN_BY`."""
     for item in items:
-        item.config.stash[LEFT_OUT].update(tier for tier in RUN_BY if item.get_closest_marker(tier))
+        tiers = [tier for tier in RUN_BY if item.get_closest_marker(tier)]
+        item.config.stash[LEFT_OUT].update(tiers[:1])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

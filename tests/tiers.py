@@ -11,7 +11,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 RUN_BY = {"long": "--all", "slow": "--all", "oracle": "--oracle", "heavy": ""}
-"""The flag of launch/test.sh with which it runs the tests of a marker."""
+"""The flag of launch/test.sh with which it runs the tests of a marker. A test with several needs the first of them."""
 # Files and folders that take more than a few seconds, by `pytest --durations=0`.
 HEAVY = (
     "benchmarks/test_readers.py",
