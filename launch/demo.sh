@@ -56,7 +56,7 @@ done
 trap 'interrupted=yes' INT
 trap 'if [[ $interrupted == yes ]]; then echo; echo "Stopped. To go on, repeat: $repeat"; exit 130; fi' EXIT
 
-install demo
+install demo; large_pages
 if [[ -z $data ]]; then
   data=runs/demo-videos workdir=${workdir:-runs/demo}
   demo_videos "$data"

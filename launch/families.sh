@@ -31,6 +31,7 @@ if (($# > 1)) || [[ $out$jobs${seeds[*]} == *[!A-Za-z0-9._/\ -]* || $out == *[\ 
   exit 2
 fi
 install demo
+large_pages
 mkdir -p "$out"
 
 # Runs the lines of its input, each the arguments of a program.

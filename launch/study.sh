@@ -34,6 +34,7 @@ done
 if [[ -z $hours ]]; then echo "study.sh: --hours needs a number; see --help" >&2; exit 2; fi
 out=${out:-runs/study${small/:/-}}
 install "${EXTRAS:-demo}"
+large_pages
 platform=$(.venv/bin/python -c 'import jax; print(jax.default_backend())')
 config=study/laptop$small
 if [[ $platform == gpu && ! $small ]]; then config=study/gpu; fi
