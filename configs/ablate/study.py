@@ -17,7 +17,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise ValueError(f"ablate/study takes no argument, small or gpu; found {arg!r}.")
     c = load_config("ablate/arms").copy_and_resolve_references().unlock()
     c.steps = 2000
-    c.model.patch = 8
+    c.model.variant, c.model.patch = "vit_pico", 8
+    c.model.predictor.depth = c.objective.decoder.depth = 2
     c.data.frames = 8
     c.data.fps = 4.0
     c.data.canvas = (96, 96)
@@ -35,6 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if arg == "gpu":
         c.model.variant, c.model.dtype, c.model.patch = "vit_small", "bfloat16", 16
         c.model.predictor.width = c.objective.decoder.width = 192
+        c.model.predictor.depth = c.objective.decoder.depth = 6
         c.data.canvas, c.augment.crop = (160, 160), 112
         c.steps, c.optim.batch, c.optim.warmup_steps = 20_000, 64, 1000
     return c.lock()

@@ -21,5 +21,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         world.size = 160 if name == "pretrain" else 112
     c.worlds.pretrain.cases, c.worlds.own_frames.cases = 400, 2000
     for task in c.tasks.values():
-        task.set = (*task.set, "data.size=112", "data.train_windows=0")
+        task.set = (*task.set, "data.size=112", "probe.layers=(11,)")  # the last block
     return c.lock()

@@ -17,7 +17,14 @@ LINEAR = (
     "sweep.learning_rates=(3e-2,3e-3)",
     "sweep.weight_decays=(0.01,)",
 )
-DENSE = ("probe.layers=(3,)", "probe.width=16", "data.train_windows=0", "sweep.learning_rates=(3e-3,)")
+DENSE = (  # reads the last block, and writes one number for 4 x 4 pixels
+    "probe.layers=(3,)",
+    "probe.width=16",
+    "probe.stride=4",
+    "data.train_windows=0",
+    "sweep.learning_rates=(3e-3,)",
+    "sweep.weight_decays=(0.01,)",
+)
 TUNED = (  # the upper anchor learns from mirrored and moved windows, for long
     "sweep.learning_rates=(1e-3,)",
     "sweep.weight_decays=(0.05,)",

@@ -42,9 +42,11 @@ class Variant:
 
 
 # `vit_gigantic*` has 8192 hidden units as V-JEPA 2.1 intends; the V-JEPA 2 code builds 6656 through a keyword typo.
-# `vit_nano` is ours: the smallest with the head dimension of the released models, for laptops and tests.
+# `vit_nano` is ours: the smallest with the head dimension of the released models, for laptops and tests. `vit_pico` has
+# half its width and heads half as wide: small pictures in small patches, many of them, on a CPU.
 VARIANTS: dict[str, Variant] = {
     "vit_synthetic": Variant(1, 1, 1, 4),
+    "vit_pico": Variant(96, 4, 3, 384),
     "vit_nano": Variant(192, 4, 3, 768),
     "vit_tiny": Variant(192, 12, 3, 768),
     "vit_small": Variant(384, 12, 6, 1536),

@@ -114,12 +114,12 @@ def test_an_arm_without_a_checkpoint_is_noted_and_the_others_go_on(tmp_path, mon
     monkeypatch.setattr(work, "world", lambda *args: tmp_path)
     monkeypatch.setattr(work, "evaluate_source", lambda config, source, *rest: said.append(source))
     assert study(few, str(tmp_path), lambda text: None)
-    assert said == ["random:vit_nano/8:0", "random:vit_nano/8:0"], "the anchors"
+    assert said == ["random:vit_pico/8:0", "random:vit_pico/8:0"], "the anchors"
     assert work.read_failures(tmp_path).keys() == {"0/plain-0", "0/pixel-0"}
 
 
 def test_the_shipped_study_can_be_built():
-    for name in ("study/laptop", "study/laptop:small"):
+    for name in ("study/laptop", "study/laptop:small", "study/gpu"):
         config = study_config([f"--config={name}"])
         assert cells(config)
         door.load_config(config.pretrain)

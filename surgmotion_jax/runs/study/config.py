@@ -49,7 +49,7 @@ class StudyConfig:
     worlds: Mapping[str, StudyWorld] = field(default_factory=dict)  # by layout; `pretrain` is what encoders learn from
     tasks: Mapping[str, StudyTask] = field(default_factory=dict)  # by a name of one's own
     pretrain: str = "ablate/study"  # the config that all arms share
-    encoder: str = "random:vit_nano/8"  # its architecture, with random weights
+    encoder: str = "random:vit_pico/8"  # its architecture, with random weights
     arms: tuple[str, ...] = ("plain", "pixel")  # rows of an ablation, the most important first, run with every seed
     more: tuple[str, ...] = ()  # rows that come after these
     compared: tuple[str, str] = ("plain", "pixel")  # whose difference is tested against strength
