@@ -68,8 +68,9 @@ def make_small(c: ConfigDict) -> None:
     """Changes the study to one of minutes, which decides nothing."""
     c.arms, c.more, c.seeds, c.strengths, c.resamples = ("plain", "pixel"), (), (0, 1), (0.0, 2.0), 50
     c.pretrain, c.shares = "ablate/study:small", (0.5,)
+    del c.tasks.verbs, c.tasks.depth, c.worlds.avos, c.worlds.c3vd
     for name, each in c.worlds.items():
-        each.cases, each.minutes = {"pretrain": (4, 0.1), "avos": (12, 0.04)}.get(name, (6, 0.1))
+        each.cases, each.minutes = 4 if name == "pretrain" else 6, 0.1
     for each in c.tasks.values():
         each.set = (*each.set, "data.frames=2", "data.train_windows=24", "sweep.epochs=1")
         each.tuned = (*each.tuned, "sweep.epochs=1")
