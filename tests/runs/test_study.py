@@ -147,10 +147,19 @@ def test_a_whole_study_of_minutes(tmp_path, capsys):
     assert "repeat the command to go on" in capsys.readouterr().out
     assert study_run.main(argv) == 0
     told = capsys.readouterr().out
-    assert "The lead of plain over pixel" in told
+    assert "lead of plain over pixel" in told
     page = (tmp_path / "study.html").read_text()
     assert "What was found" in page
-    assert 'data-line="plain"' in page
+    assert 'alt="plain"' in page
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (tmp_path / "study.md").read_text().splitlines()
+        if line.count("|") == 7
+    ]
+    measured = {tuple(row[:2]): row[2:] for row in rows if row[0] in ("tools mAP", "phases f1", "polyps dice")}
+    assert {key[1] for key in measured} == {"0", "2", "0.5"}, "strengths, and the share of labels"
+    assert len(measured) == 3 * 3
+    assert "-" not in {cell for row in measured.values() for cell in row}, "every arm has a number of every task"
     spent = json.loads((tmp_path / "seconds.json").read_text())
     assert len(spent) == len(cells(study_config(argv[:1])))
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {"frames", RANDOM, "plain", "pixel"}
