@@ -34,12 +34,13 @@ def find(config: StudyConfig, workdir: str, command: str) -> StudyPage:
     all_cells = cells(config)
     done = [cell for cell in all_cells if evaluated(config, cell, place)]
     failures = read_failures(place)
-    found = dict(_measured(config, [cell for cell in done if cell.share == 1], place))
+    whole = [cell for cell in done if cell.share == 1]
+    found = dict(_measured(config, whole, place))
     values = {where: one.sign * one.value() for where, one in found.items()}
     compared = (config.compared[0], config.compared[1])
     made = scores(found, compared, resamples=config.resamples)
     hours = sum(read_seconds(place).values()) / 3600
-    outcomes = dict(_outcomes(config, done, place))
+    outcomes = dict(_outcomes(config, whole, place))
     ended = len(done) + len(failures)
     fewer = {
         (arm, task, share): one.sign * one.value()
@@ -63,7 +64,7 @@ def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterato
 def _outcomes(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[str, Outcome | None]]:
     """What pretraining came to; None for a run that did not reach its last step."""
     for cell in done:
-        if cell.arm not in (RANDOM, TUNED) and cell.share == 1:
+        if cell.arm not in (RANDOM, TUNED):
             folder = pretrained(place, cell)
             base = pretraining_of(config, world_folder(place, cell.strength, VIDEOS))
             trial = trial_at(cell.arm, base, storage.as_path(folder.parent), {"seed": str(cell.seed)}, extent_of(cell))

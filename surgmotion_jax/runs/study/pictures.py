@@ -1,12 +1,11 @@
 """What the encoders of a study make of the same windows: their features as colours, a strip an arm.
 
-pictures/ARM.npy holds a strip, pictures/frames.npy the last frames of the windows themselves.
+pictures/ARM.npz holds a strip, pictures/frames.npz the last frames of the windows themselves.
 Letters: K windows, S side of the square, H rows and W columns of a strip.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from surgmotion_jax import storage
 from surgmotion_jax.evaluate.cohort import read_cohort
 from surgmotion_jax.evaluate.config import DataConfig
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
+from surgmotion_jax.evaluate.features.files import to_npz
 from surgmotion_jax.evaluate.features.windows_of_cases import WindowReader, in_order
 from surgmotion_jax.evaluate.heads.predictors import spread
 from surgmotion_jax.report.pictures import colour_picture, feature_colours
@@ -44,12 +44,10 @@ def windows(data: DataConfig, root: str) -> np.ndarray:
 
 def read_strips(place: Path) -> Mapping[str, np.ndarray]:
     """uint8 [H,W,3] by arm, the frames first; empty where there are none yet."""
-    found = {path.stem: np.load(path, allow_pickle=False) for path in sorted((place / FOLDER).glob("*.npy"))}
+    found = {path.stem: np.load(path, allow_pickle=False)["strip"] for path in (place / FOLDER).glob("*.npz")}
     return {name: found[name] for name in sorted(found, key=lambda name: (name != FRAMES, name))}
 
 
 def _write(place: Path, name: str, picture_Kxhxwx3: np.ndarray) -> None:
     strip_HxWx3 = np.concatenate([colour_picture(one, (SIDE, SIDE)) for one in picture_Kxhxwx3], axis=1)
-    stream = io.BytesIO()
-    np.save(stream, strip_HxWx3)
-    storage.write_bytes_atomic(place / FOLDER / f"{name}.npy", stream.getvalue())
+    storage.write_bytes_atomic(place / FOLDER / f"{name}.npz", to_npz({"strip": strip_HxWx3}))

@@ -3,7 +3,7 @@
 worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
-pictures/ARM.npy                 features as colours
+pictures/ARM.npz                 features as colours
 seconds.json                     what each cell took, all calls together
 failed.json                      cells whose pretraining left nothing to evaluate, and why
 """
@@ -154,18 +154,18 @@ def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) ->
             storage.write_text_atomic(place / FAILED_FILE, json.dumps(failures, indent=1) + "\n")
             return
     source = open_source(checkpoint)
+    if cell == Cell(cell.arm, config.seeds[0], config.middle) and cell.arm != TUNED:
+        _show(config, cell, source, place, workers)  # before the results, which say that a cell is done
     for name, task in config.tasks.items():
         root = world(config, cell.strength, task.world, place, workers)
         say(f"{name}: {cell.name}")
         evaluate_source(evaluation_of(task, cell), source, root / task.table, result_folder(place, cell, name))
-    if cell == Cell(cell.arm, config.seeds[0], config.middle) and cell.arm != TUNED:
-        _show(config, cell, source, place)
 
 
-def _show(config: StudyConfig, cell: Cell, source: Source, place: Path) -> None:
+def _show(config: StudyConfig, cell: Cell, source: Source, place: Path, workers: int) -> None:
     """Pictures of the features, of windows of the first task."""
     task = next(iter(config.tasks.values()))
-    root = world_folder(place, cell.strength, task.world) / task.table
+    root = world(config, cell.strength, task.world, place, workers) / task.table
     assert source.encoder is not None, "made from a checkpoint"
     write_strips(source.encoder, cell.arm, evaluation_of(task, cell).data, str(root), place)
 
