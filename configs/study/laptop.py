@@ -17,12 +17,12 @@ LINEAR = (
     "sweep.learning_rates=(3e-2,3e-3)",
     "sweep.weight_decays=(0.01,)",
 )
-DENSE = (  # reads the last block, and writes one number for 4 x 4 pixels
+PATCHES = (  # a linear map of a patch's last tokens to one number for 4 x 4 of its pixels
+    "probe.head=patch_linear",
     "probe.layers=(3,)",
-    "probe.width=16",
     "probe.stride=4",
     "data.train_windows=0",
-    "sweep.learning_rates=(3e-3,)",
+    "sweep.learning_rates=(3e-2,3e-3)",
     "sweep.weight_decays=(0.01,)",
 )
 TUNED = (  # the upper anchor learns from mirrored and moved windows, for long
@@ -52,8 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.tasks.tools = task("own_frames", OWN, "mAP", single)
     c.tasks.phases = task("own_frames", OWN, "f1", single, table="phases.csv")
     c.tasks.verbs = task("avos", "evaluate/avos:small", "f1", (*LINEAR, "data.frames=8"))
-    c.tasks.polyps = task("polyp_segmentation", "evaluate/polyp_segmentation:small", "dice", DENSE)
-    c.tasks.depth = task("c3vd", "evaluate/c3vd:small", "abs_rel", DENSE)
+    c.tasks.polyps = task("polyp_segmentation", "evaluate/polyp_segmentation:small", "dice", PATCHES)
+    c.tasks.depth = task("c3vd", "evaluate/c3vd:small", "abs_rel", PATCHES)
     if arg == "small":
         make_small(c)
     return c.lock()

@@ -38,7 +38,9 @@ class Request:
     root: str = flag("DIR", "the data set, or tfds:FOLDER where one was built")
     workdir: str = flag("W", "features, heads and results go here")
     probe: str = flag("W", "score the chosen head of that evaluation instead of training heads", default="")
-    head: str | None = shorthand("NAME", "attentive, linear, knn, dense, temporal; constant: chance", "probe.head")
+    head: str | None = shorthand(
+        "NAME", "attentive, linear, knn, dense, patch_linear, temporal; constant: chance", "probe.head"
+    )
     finetune: str | None = shorthand(
         "PART",
         "train the encoder with the head: full, or last:N blocks (default: none, it stays frozen)",

@@ -17,11 +17,11 @@ from surgmotion_jax.models.config import ATTENTIONS, DTYPES, REMAT_POLICIES
 
 RECIPES = ("ours", "released")
 RESIZES = ("letterbox", "squash", "center_crop")
-HEADS = ("attentive", "linear", "knn", "dense", "temporal", "constant")
+HEADS = ("attentive", "linear", "knn", "dense", "patch_linear", "temporal", "constant")
 POOLED_HEADS = ("linear", "knn", "temporal", "constant")
 UNTRAINED_HEADS = ("knn", "constant")
 FROZEN = "none"  # of finetune.blocks
-TUNED_HEADS = ("attentive", "linear", "dense")
+TUNED_HEADS = ("attentive", "linear", "dense", "patch_linear")
 WEIGHTINGS = ("none", "balanced", "inverse", "inverse_sqrt", "effective_number")
 STRATEGIES = ("auto", "vmap", "loop")
 CACHES = ("pooled", "tokens", "none")
@@ -59,16 +59,20 @@ class DataConfig:
 class ProbeSettings:
     """The head on the frozen features."""
 
-    head: str = "attentive"  # attentive, linear, knn, dense, temporal, constant (looks at nothing: chance)
+    head: str = (
+        "attentive"  # attentive, linear, knn, dense, patch_linear, temporal, constant (looks at nothing: chance)
+    )
     depth: int = 4  # attentive: attention layers in all
     heads: int = 16  # attentive: attention heads
     norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
     attention: str = "xla"  # attentive: xla, cudnn (NVIDIA GPUs, bfloat16), splash, fused (TPUs)
     remat: str = "full"  # attentive: kept of a block for the backward pass: none (all), full (its input), dots, ...
-    dtype: str = "float32"  # computation of all heads but linear and knn: float32, bfloat16; parameters stay float32
-    layers: tuple[int, ...] = ()  # dense: 0-based blocks that it reads; empty: four, evenly spaced
+    dtype: str = (
+        "float32"  # computation of attentive, dense and temporal heads: float32, bfloat16; parameters stay float32
+    )
+    layers: tuple[int, ...] = ()  # dense, patch_linear: 0-based blocks that it reads; empty: four, evenly spaced
     width: int = 64  # dense: channels of a projected layer; temporal: hidden width
-    stride: int = 1  # dense: pixels from one prediction to the next, what lies between is interpolated
+    stride: int = 1  # dense, patch_linear: pixels from one prediction to the next; what lies between is interpolated
     temporal: str = "tcn"  # temporal: tcn or gru
     neighbours: tuple[int, ...] = (5, 10, 20)  # knn: numbers of neighbours to choose from
 

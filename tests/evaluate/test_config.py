@@ -25,7 +25,7 @@ from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.encoder.weights import Origin
 from surgmotion_jax.evaluate.features.of_cohort import CohortFeatures
 from surgmotion_jax.evaluate.heads.of_tasks import check_head, check_platform, head_for
-from surgmotion_jax.evaluate.heads.targets import regression, segmentation
+from surgmotion_jax.evaluate.heads.targets import depth, regression, segmentation
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.models.attention import IMPLEMENTATIONS
 from surgmotion_jax.models.config import ATTENTIONS, ModelConfig
@@ -206,3 +206,12 @@ def test_a_dense_head_with_a_stride_ends_before_the_pixels_and_is_enlarged(strid
     assert sum(name.startswith("conv_norm") for name in params) == doublings
     features = jax.ShapeDtypeStruct((2, 3, 1, 4, 4, 12), jnp.float32)
     assert jax.eval_shape(head.apply, params, features, None).shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(("stride", "cells"), [(1, 16), (4, 4), (16, 1), (64, 1)])
+def test_a_linear_head_of_patches_gives_as_many_numbers_as_its_stride_asks_for(stride, cells):
+    config = EvaluateConfig(DataConfig(size=64), ProbeSettings("patch_linear", stride=stride))
+    head = head_for(config, depth(30.0), (2, 1, 4, 4, 12), scale=30.0)
+    assert jax.eval_shape(head.init, jax.random.key(0))["kernel"].shape == (2 * 12, cells**2)
+    features = jax.ShapeDtypeStruct((2, 3, 1, 4, 4, 12), jnp.float32)
+    assert jax.eval_shape(head.apply, jax.eval_shape(head.init, jax.random.key(0)), features, None).shape == (3, 64, 64)

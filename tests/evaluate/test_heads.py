@@ -9,6 +9,7 @@ import pytest
 
 from surgmotion_jax.evaluate.heads.networks import HEADS, LinearConfig, linear, make_head, pooled
 from surgmotion_jax.models.dense_head import DenseHeadConfig
+from surgmotion_jax.models.patch_head import PatchHeadConfig
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.temporal import TemporalConfig
 
@@ -19,6 +20,7 @@ CASES = {
     "attentive": (ProbeConfig(8, 3, depth=1, heads=2, complete_block=False), TOKENS, (2, 3)),
     "linear": (LinearConfig(8, 3), TOKENS, (2, 3)),
     "dense": (DenseHeadConfig(8, (4, 6), projection=4, channels=(4,), groups=2), GRID, (2, 4, 6)),
+    "patch_linear": (PatchHeadConfig(8, (4, 6), cells=2), GRID, (2, 4, 6)),
     "temporal": (TemporalConfig(8, 3, hidden=4, depth=1), TOKENS, (2, 5, 3)),
 }
 

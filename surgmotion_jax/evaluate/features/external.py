@@ -32,7 +32,9 @@ class ExternalFeatures:
 
     def __init__(self, folder: str, cases: Sequence[Case], kind: str) -> None:
         if kind == "layers":
-            raise ValueError("--features gives one vector or a set of tokens a moment; dense heads need --checkpoint")
+            raise ValueError(
+                "--features gives one vector or a set of tokens a moment; heads of masks and depth need --checkpoint"
+            )
         self._all = {case.id: _aligned(folder, case, kind) for case in cases}
         self._cases = [self._all[case.id] for case in cases]
         self.shape = tuple(self._cases[0].shape[1:])

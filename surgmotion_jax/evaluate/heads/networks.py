@@ -2,7 +2,7 @@
 
 A head's `init(key)` gives parameters, `apply(params, features, valid)` its outputs. Features are what the encoder
 gave, pooled or not: tokens [B,N,D] (attentive, linear), one feature a moment [B,N,D] (temporal), layers of whole
-token grids [L,B,t,h,w,D] (dense). `valid` marks real tokens or moments, or is None where all are.
+token grids [L,B,t,h,w,D] (dense, patch_linear). `valid` marks real tokens or moments, or is None where all are.
 
 Letters: B rows of a batch, N tokens or moments, D width, K outputs, L layers, t, h, w token grid, H, W pixels.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.dense_head import DenseHeadConfig, dense_head, init_dense_head
 from surgmotion_jax.models.parameters import Params
+from surgmotion_jax.models.patch_head import PatchHeadConfig, init_patch_head, patch_head
 from surgmotion_jax.models.probe import ProbeConfig, init_probe, probe
 from surgmotion_jax.models.temporal import TemporalConfig, init_temporal, temporal
 
@@ -35,7 +37,8 @@ class LinearConfig:
             at_least(f"linear.{name}", getattr(self, name), 1)
 
 
-HeadConfig = ProbeConfig | LinearConfig | DenseHeadConfig | TemporalConfig
+HeadConfig = ProbeConfig | LinearConfig | DenseHeadConfig | PatchHeadConfig | TemporalConfig
+PixelConfig = TypeVar("PixelConfig", DenseHeadConfig, PatchHeadConfig)
 
 
 @dataclass(frozen=True)
@@ -76,23 +79,33 @@ def pooled(tokens_BxNxD: jax.Array, valid_BxN: jax.Array | None = None) -> jax.A
     return kept.sum(1) / jnp.maximum(valid_BxN.sum(1), 1).astype(tokens.dtype)[:, None]
 
 
-def dense(config: DenseHeadConfig, params: Params, tokens: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """`dense_head` as a head's `apply`. Raises ValueError where `valid` is given: it reads every patch."""
+def dense(
+    read: Callable[[PixelConfig, Params, jax.Array], jax.Array],
+    config: PixelConfig,
+    params: Params,
+    tokens: jax.Array,
+    valid: jax.Array | None,
+) -> jax.Array:
+    """`read` as a head's `apply`. Raises ValueError where `valid` is given: it reads every patch."""
     if valid is not None:
         raise ValueError(
             "a dense head reads every patch of the last moment, which is always real; pass valid=None, and mark "
             "pixels without truth in the mask of the targets."
         )
-    return dense_head(config, params, tokens)
+    return read(config, params, tokens)
 
 
 # name: (config class, init, apply, batch axis of the features)
 HEADS: dict[str, tuple[type, Callable[..., Params], Callable[..., jax.Array], int]] = {
     "attentive": (ProbeConfig, init_probe, probe, 0),
     "linear": (LinearConfig, init_linear, linear, 0),
-    "dense": (DenseHeadConfig, init_dense_head, dense, 1),
+    "dense": (DenseHeadConfig, init_dense_head, partial(dense, dense_head), 1),
+    "patch_linear": (PatchHeadConfig, init_patch_head, partial(dense, patch_head), 1),
     "temporal": (TemporalConfig, init_temporal, temporal, 0),
 }
+
+PIXEL_HEADS = ("dense", "patch_linear")
+"""Heads with an output for each pixel; they read whole grids of tokens of several layers."""
 
 
 def make_head(name: str, config: HeadConfig) -> Head:

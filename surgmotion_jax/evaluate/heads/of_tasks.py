@@ -10,9 +10,10 @@ import numpy as np
 
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.cache import Wanted
-from surgmotion_jax.evaluate.heads.networks import Head, HeadConfig, LinearConfig, make_head
+from surgmotion_jax.evaluate.heads.networks import PIXEL_HEADS, Head, HeadConfig, LinearConfig, make_head
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.models.dense_head import DenseHeadConfig
+from surgmotion_jax.models.patch_head import PatchHeadConfig
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.temporal import TemporalConfig
 
@@ -23,6 +24,7 @@ KIND_OF_HEAD = {
     "knn": "pooled",
     "temporal": "pooled",
     "dense": "layers",
+    "patch_linear": "layers",
     "constant": "pooled",
 }
 HEADS_OF_FAMILY = {
@@ -31,8 +33,8 @@ HEADS_OF_FAMILY = {
     "presence": ("attentive", "linear", "knn", "temporal", "constant"),
     "triplet": ("attentive", "linear", "knn", "temporal", "constant"),
     "skill": ("attentive", "linear", "knn", "constant"),
-    "segmentation": ("dense", "constant"),
-    "depth": ("dense", "constant"),
+    "segmentation": ("dense", "patch_linear", "constant"),
+    "depth": ("dense", "patch_linear", "constant"),
 }
 LAYERS = 4  # that a dense head reads by default
 MOST_DOUBLINGS = (256, 128, 64, 32)  # channels of the dense head's up-sampling
@@ -88,6 +90,8 @@ def head_for(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...
         made = LinearConfig(width, objective.outputs)
     elif probe.head == "temporal":
         made = TemporalConfig(width, objective.outputs, probe.temporal, probe.width, dtype=probe.dtype)
+    elif probe.head == "patch_linear":
+        made = patch_config(config, objective, shape, scale)
     else:
         made = dense_config(config, objective, shape, scale)
     return make_head(probe.head, made)
@@ -98,9 +102,22 @@ def dense_config(config: EvaluateConfig, objective: Objective, shape: tuple[int,
     size, layers = config.data.size, shape[0]
     doublings = max(1, min(len(MOST_DOUBLINGS), int(np.log2(size / shape[2] / config.probe.stride))))
     channels = tuple(min(c, 4 * config.probe.width) for c in MOST_DOUBLINGS[-doublings:])
-    output = "depth" if objective.name == "depth" else "logits"
     projection, dtype = 2 * config.probe.width, config.probe.dtype
-    return DenseHeadConfig(shape[-1], (size, size), layers, output, scale, projection, channels, dtype=dtype)
+    return DenseHeadConfig(
+        shape[-1], (size, size), layers, output_of(objective), scale, projection, channels, dtype=dtype
+    )
+
+
+def patch_config(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float) -> PatchHeadConfig:
+    """As many numbers along a patch as the stride asks for, at least one."""
+    size, layers, rows = config.data.size, shape[0], shape[2]
+    cells = max(1, round(size / rows / config.probe.stride))
+    return PatchHeadConfig(shape[-1], (size, size), layers, cells, output_of(objective), scale)
+
+
+def output_of(objective: Objective) -> str:
+    """What a number of a pixel is: `depth` or `logits`."""
+    return "depth" if objective.name == "depth" else "logits"
 
 
 def as_head_input(head: str, rows: np.ndarray) -> np.ndarray:
@@ -110,6 +127,6 @@ def as_head_input(head: str, rows: np.ndarray) -> np.ndarray:
     """
     if head == PIXELS:
         return rows
-    if head == "dense":
+    if head in PIXEL_HEADS:
         return np.ascontiguousarray(np.moveaxis(rows, 1, 0))
     return rows.reshape(len(rows), -1, rows.shape[-1])

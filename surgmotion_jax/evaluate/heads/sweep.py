@@ -24,7 +24,7 @@ import numpy as np
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.evaluate.config import STRATEGIES, Grid
-from surgmotion_jax.evaluate.heads.networks import Head
+from surgmotion_jax.evaluate.heads.networks import PIXEL_HEADS, Head
 from surgmotion_jax.evaluate.heads.sweep_program import (
     Batch,
     HeadState,
@@ -162,7 +162,7 @@ def check_outputs(head: Head, objective: Objective, shapes: Batch) -> None:
     """Raises ValueError unless the head's outputs are what the objective takes for such batches."""
     params = jax.eval_shape(head.init, jax.random.key(0))
     found = jax.eval_shape(head.apply, params, shapes.features, shapes.valid).shape
-    wanted = shapes.mask.shape + (() if head.name == "dense" else (objective.outputs,))
+    wanted = shapes.mask.shape + (() if head.name in PIXEL_HEADS else (objective.outputs,))
     if found != wanted:
         raise ValueError(
             f"head {head.name!r} gives {found} for features {shapes.features.shape}, but objective {objective.name!r} "
