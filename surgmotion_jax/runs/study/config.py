@@ -67,8 +67,10 @@ class StudyConfig:
                 raise ValueError(f"{name} is empty; a study needs one or more")
         if not all(0 < share < 1 for share in self.shares):
             raise ValueError(f"shares is {self.shares}; each is a part of the labelled cases, above 0 and below 1")
-        for world in (VIDEOS, *(task.world for task in self.tasks.values())):
-            one_of("a task's world, or pretrain,", world, tuple(self.worlds))
+        if VIDEOS not in self.worlds:
+            raise ValueError(f"worlds has {', '.join(self.worlds) or 'none'}; add {VIDEOS}, which encoders learn from")
+        for name, task in self.tasks.items():
+            one_of(f"tasks.{name}.world", task.world, tuple(self.worlds))
         if any(name not in self.arms for name in self.compared):
             raise ValueError(f"compared is {self.compared}; both must be among the arms: {', '.join(self.arms)}")
 

@@ -29,11 +29,12 @@ def write_strips(encoder: FrozenEncoder, arm: str, data: DataConfig, root: str, 
 
     Each arm has its own three principal components: a colour means nothing across arms, what is set apart does.
     """
-    video_KxTxSxSx3 = windows(data, root)
+    video_KxTxSxSx3, frames = windows(data, root), place / FOLDER / f"{FRAMES}.npz"
     token_KxtxhxwxD = np.asarray(encoder.with_layers(video_KxTxSxSx3, ()).tokens)
     colour_Kxhxwx3 = feature_colours(token_KxtxhxwxD)[:, -1]
-    _write(place, FRAMES, video_KxTxSxSx3[:, -1] / 255)
-    _write(place, arm, colour_Kxhxwx3)
+    if not frames.exists():
+        _write(frames, video_KxTxSxSx3[:, -1] / 255)
+    _write(place / FOLDER / f"{arm}.npz", colour_Kxhxwx3)
 
 
 def windows(data: DataConfig, root: str) -> np.ndarray:
@@ -48,6 +49,6 @@ def read_strips(place: Path) -> Mapping[str, np.ndarray]:
     return {name: found[name] for name in sorted(found, key=lambda name: (name != FRAMES, name))}
 
 
-def _write(place: Path, name: str, picture_Kxhxwx3: np.ndarray) -> None:
+def _write(path: Path, picture_Kxhxwx3: np.ndarray) -> None:
     strip_HxWx3 = np.concatenate([colour_picture(one, (SIDE, SIDE)) for one in picture_Kxhxwx3], axis=1)
-    storage.write_bytes_atomic(place / FOLDER / f"{name}.npz", to_npz({"strip": strip_HxWx3}))
+    storage.write_bytes_atomic(path, to_npz({"strip": strip_HxWx3}))
