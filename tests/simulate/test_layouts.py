@@ -197,6 +197,15 @@ def test_spread_takes_each_split_first_and_then_in_proportion():
             spread_over_splits(ids, cases)
 
 
+def test_hamlyn_goes_on_counting_beyond_the_real_sequences():
+    plans = get_layout("hamlyn").plan(44, 0)
+    assert [plan.id for plan in plans][-1] == "rectified44"
+    assert len({plan.id for plan in plans}) == 44
+    assert [sum(plan.split == split for plan in plans) for split in ("train", "val", "test")] == [30, 6, 8]
+    with pytest.raises(ValueError, match="--cases is 2; this data set has 22 cases in 3 splits"):
+        get_layout("hamlyn").plan(2, 0)
+
+
 def test_the_vocabulary_uses_everything():
     vocabulary = plain_vocabulary(7)
     for place, size in enumerate((vocabulary.instruments, vocabulary.verbs, vocabulary.targets)):

@@ -20,6 +20,7 @@ class StudyWorld:
     minutes: float = 1.0  # of each
     size: int = 64  # pixels
     fps: float = 0.0  # frames a second that are drawn; 0: the layout's
+    zoom: float = 0.0  # of the simulated lens; 0: that of the study
 
     def __post_init__(self) -> None:
         at_least("worlds.cases", self.cases, 1)

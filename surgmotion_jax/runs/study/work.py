@@ -102,7 +102,7 @@ def world(config: StudyConfig, strength: float, layout: str, place: Path, worker
             asked.size,
             asked.fps or None,
             nuisance=strength,
-            zoom=config.zoom,
+            zoom=asked.zoom or config.zoom,
             exchange=True,
         )
         aside = folder.with_name(f".{layout}.part")

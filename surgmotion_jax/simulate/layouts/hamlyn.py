@@ -7,7 +7,7 @@ from pathlib import Path
 
 from surgmotion_jax.simulate.layouts.depth_images import body_moments, depth_units
 from surgmotion_jax.simulate.layouts.files import write_image, write_table
-from surgmotion_jax.simulate.layouts.layout import Layout, SimulatedCase, plain_vocabulary, plans_over_splits
+from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, plain_vocabulary, plans_over_splits
 
 SPECIALTY = "laparoscopic"
 RATE = 1.0  # images per second that are kept
@@ -28,5 +28,20 @@ def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
 
 NAMES = [f"rectified{number:02d}" for number in range(1, 23)]
 IDS = {"train": NAMES[:15], "val": NAMES[15:18], "test": NAMES[18:]}
-PLAN = plans_over_splits(IDS, plain_vocabulary(1), SPECIALTY)
-LAYOUT = Layout("hamlyn", SPECIALTY, RATE, PLAN, write_case, write_index)
+VOCABULARY = plain_vocabulary(1)
+
+
+def plan(cases: int, seed: int) -> Sequence[CasePlan]:
+    """The real set's sequences; more of them go on counting, and are dealt over the splits as those are.
+
+    The set has no official split, so that a table may name as many as there are.
+    """
+    found = list(plans_over_splits(IDS, VOCABULARY, SPECIALTY)(min(cases, len(NAMES)), seed))
+    split_of = {name: split for split, names in IDS.items() for name in names}
+    for number in range(len(NAMES), cases):
+        split = split_of[NAMES[number % len(NAMES)]]
+        found.append(CasePlan(f"rectified{number + 1:02d}", split, VOCABULARY, SPECIALTY))
+    return found
+
+
+LAYOUT = Layout("hamlyn", SPECIALTY, RATE, plan, write_case, write_index)
