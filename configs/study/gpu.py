@@ -19,7 +19,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.encoder = "random:vit_small/16"
     for name, world in c.worlds.items():
         world.size = 160 if name == "pretrain" else 112
-    c.worlds.pretrain.cases, c.worlds.own_frames.cases = 400, 2000
+    c.worlds.pretrain.cases = 1000
     for task in c.tasks.values():
         task.set = (*task.set, "data.size=112", "probe.layers=(11,)")  # the last block
     return c.lock()

@@ -28,12 +28,11 @@ PATCHES = (  # a linear map of a patch's last tokens to one number for 4 x 4 of 
 TUNED = (  # the upper anchor learns from mirrored and moved windows, for long
     "sweep.learning_rates=(1e-3,)",
     "sweep.weight_decays=(0.05,)",
-    "sweep.epochs=40",
+    "sweep.batch=32",
     "finetune.layer_decay=1.0",
     "finetune.flips=True",
     "finetune.shift=0.06",
 )
-OWN = "evaluate/own_frames:small"
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -43,34 +42,33 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = defaults(StudyConfig)
     c.arms = ("plain", "pixel", "all", "motion", "sfdr")
     c.more = ("affinity", "pixel_motion", "sigreg", "salt", "vjepa21")
-    c.worlds.pretrain = entry(StudyWorld, cases=40, minutes=1.0, size=96, fps=8.0)
-    c.worlds.own_frames = entry(StudyWorld, cases=600, minutes=0.5)
-    c.worlds.avos = entry(StudyWorld, cases=700, minutes=0.0834, fps=8.0)
+    c.worlds.pretrain = entry(StudyWorld, cases=240, minutes=0.2, size=96, fps=8.0)
     c.worlds.polyp_segmentation = entry(StudyWorld, cases=700, minutes=0.1334)
-    c.worlds.c3vd = entry(StudyWorld, cases=80, minutes=0.5)
-    single = (*LINEAR, "data.frames=1", "data.protocol=third_1")
-    c.tasks.tools = task("own_frames", OWN, "mAP", single)
-    c.tasks.phases = task("own_frames", OWN, "f1", single, table="phases.csv")
-    c.tasks.verbs = task("avos", "evaluate/avos:small", "f1", (*LINEAR, "data.frames=8"))
-    c.tasks.polyps = task("polyp_segmentation", "evaluate/polyp_segmentation:small", "dice", PATCHES)
-    c.tasks.depth = task("c3vd", "evaluate/c3vd:small", "abs_rel", PATCHES)
+    c.worlds.hamlyn = entry(StudyWorld, cases=400, minutes=0.1334)
+    c.worlds.c3vd = entry(StudyWorld, cases=128, minutes=0.25)
+    c.worlds.avos = entry(StudyWorld, cases=1400, minutes=0.0667, fps=8.0)
+    c.tasks.polyps = task("polyp_segmentation", "dice", PATCHES, epochs=30)
+    c.tasks.depth = task("hamlyn", "abs_rel", PATCHES, epochs=30)
+    c.tasks.colon = task("c3vd", "abs_rel", PATCHES, epochs=40)
+    c.tasks.verbs = task("avos", "f1", (*LINEAR, "data.frames=8"), epochs=14)
     if arg == "small":
         make_small(c)
     return c.lock()
 
 
-def task(world: str, config: str, measure: str, changed: tuple[str, ...], table: str = "") -> ConfigDict:
-    """A world under an evaluation with a head that can do little by itself."""
-    return entry(StudyTask, world=world, config=config, measures=(measure,), table=table, set=changed, tuned=TUNED)
+def task(benchmark: str, measure: str, head: tuple[str, ...], epochs: int) -> ConfigDict:
+    """A benchmark under a head that can do little by itself, and the epochs of training end to end."""
+    config, tuned = f"evaluate/{benchmark}:small", (*TUNED, f"sweep.epochs={epochs}")
+    return entry(StudyTask, world=benchmark, config=config, measures=(measure,), set=head, tuned=tuned)
 
 
 def make_small(c: ConfigDict) -> None:
     """Changes the study to one of minutes, which decides nothing."""
     c.arms, c.more, c.seeds, c.strengths, c.resamples = ("plain", "pixel"), (), (0, 1), (0.0, 2.0), 50
     c.pretrain, c.shares = "ablate/study:small", (0.5,)
-    del c.tasks.verbs, c.tasks.depth, c.worlds.avos, c.worlds.c3vd
+    del c.tasks.colon, c.worlds.c3vd
     for name, each in c.worlds.items():
         each.cases, each.minutes = 4 if name == "pretrain" else 6, 0.1
     for each in c.tasks.values():
-        each.set = (*each.set, "data.frames=2", "data.train_windows=24", "sweep.epochs=1")
+        each.set = (*each.set, "data.train_windows=24", "sweep.epochs=1")
         each.tuned = (*each.tuned, "sweep.epochs=1")
