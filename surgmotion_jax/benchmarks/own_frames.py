@@ -1,7 +1,7 @@
 """Frames of one's own with labels of one's own: a folder of images a case, and one CSV.
 
-The smallest thing that a surgical group has. Labels are the name of one class a frame, or a column of 0 and 1 for each
-class. Letters: N labelled frames of a case, K classes.
+The smallest thing that a surgical group has. Labels are the name of one class a frame, a column of 0 and 1 for each
+class, or the file of a mask. Letters: N labelled frames of a case, K classes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from surgmotion_jax.benchmarks.benchmark import Benchmark, Case, Contents, ImageFrames
+from surgmotion_jax.benchmarks.depth_files import image_size, require_same_size
 from surgmotion_jax.benchmarks.errors import BenchmarkError
 from surgmotion_jax.benchmarks.frames import folder
 from surgmotion_jax.benchmarks.splits import VALIDATION_SEED, by_split, draw_order, hold_out_validation, split_table
@@ -24,11 +25,13 @@ from surgmotion_jax.data.images import image_names
 LABELS, RATES = "labels.csv", "rates.csv"
 KEYS = ("case", "frame")  # the first columns
 NAMED = "label"  # the only column after them, where a frame has one class
+MASKED = "mask"  # the only one, where a frame has a mask
 POOLED, FOLD = "loco", "loco_"  # leave one case out
 THIRDS, THIRD = "thirds", "third_"  # leave a third of the cases out
 FEWEST = 3  # cases: one to test, one to choose a head, one to learn from
 LAYOUT = """ROOT/
-  labels.csv           `case,frame,label`: the name of one class; or `case,frame` and a column of 0 and 1 for each class
+  labels.csv           `case,frame,label`: the name of one class; or `case,frame` and a column of 0 and 1 for each
+                       class; or `case,frame,mask`: an image file that marks one kind of object, named from ROOT
   frames/CASE/NAME.jpg or .png: the frames of a case in the order of their names, labelled or not
   rates.csv            `case,fps`: images a second; without it every case has one a second
 A line of labels.csv names a frame as its file is named. Frames without a line are seen by windows and not scored. Each
@@ -50,10 +53,22 @@ class Labels:
         """Whether a frame has the name of one class."""
         return self.columns == (NAMED,)
 
+    @property
+    def masked(self) -> bool:
+        """Whether a frame has a mask."""
+        return self.columns == (MASKED,)
+
+    @property
+    def family(self) -> str:
+        """What is scored."""
+        return "workflow" if self.named else "segmentation" if self.masked else "presence"
+
     @functools.cached_property
-    def classes(self) -> tuple[str, ...]:
-        """Names: the columns in their order, or all that occur, sorted."""
-        return tuple(sorted({row.text(NAMED) for row in self.rows})) if self.named else self.columns
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Names by label: the columns in their order, or all that occur, sorted; what a mask tells apart."""
+        if self.masked:
+            return {MASKED: ("background", "object")}
+        return {NAMED: tuple(sorted({row.text(NAMED) for row in self.rows})) if self.named else self.columns}
 
     @functools.cached_property
     def by_case(self) -> Mapping[str, Sequence[Row]]:
@@ -72,9 +87,8 @@ def at(root: Path) -> Benchmark:
     labels = read_labels(table_at(root))
     folds = tuple(f"{FOLD}{case}" for case in labels.by_case)
     thirds = tuple(f"{THIRD}{number}" for number in (1, 2, 3))
-    family = "workflow" if labels.named else "presence"
-    pooled = {POOLED: folds, THIRDS: thirds}
-    return dataclasses.replace(BENCHMARK, family=family, protocols=(*folds, *thirds), pooled=pooled)
+    label, pooled = next(iter(labels.classes)), {POOLED: folds, THIRDS: thirds}
+    return dataclasses.replace(BENCHMARK, family=labels.family, label=label, protocols=(*folds, *thirds), pooled=pooled)
 
 
 def read(root: Path, protocol: str) -> Contents:
@@ -89,7 +103,7 @@ def read(root: Path, protocol: str) -> Contents:
     rest = [case.id for case in cases if case.id not in tested]
     held = hold_out_validation(rest)
     split_of = split_table(train=[name for name in rest if name not in held], val=sorted(held), test=tested)
-    return Contents(BENCHMARK.name, protocol, {NAMED: labels.classes}, by_split(cases, split_of))
+    return Contents(BENCHMARK.name, protocol, labels.classes, by_split(cases, split_of))
 
 
 def table_at(root: Path) -> Path:
@@ -109,7 +123,7 @@ def read_labels(path: Path) -> Labels:
     header = read_header(path)
     columns = tuple(header[len(KEYS) :])
     if tuple(header[: len(KEYS)]) != KEYS or not columns or "" in columns or len(set(columns)) != len(columns):
-        asks = "case,frame,label, or case,frame and a column with a name of its own for each class"
+        asks = "case,frame,label, case,frame,mask, or case,frame and a column with a name of its own for each class"
         raise BenchmarkError(path, f"the header {','.join(header)}", asks, "make the header so", at=1)
     labels = Labels(path, columns, tuple(read_table(path, header)))
     if len(labels.by_case) < FEWEST:
@@ -142,7 +156,7 @@ def _case(labels: Labels, name: str, rows: Sequence[Row], fps: float) -> Case:
     place = folder(labels.file.parent / "frames" / name, LAYOUT)
     names = image_names(str(place))
     place_of = {image: number for number, image in enumerate(names)}
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, Row] = {}
     for row in rows:
         frame = row.name("frame")
         if frame not in place_of:
@@ -150,17 +164,31 @@ def _case(labels: Labels, name: str, rows: Sequence[Row], fps: float) -> Case:
             raise row.error(f"frame {frame!r}", asks, "correct the name, or put the image there")
         if place_of[frame] in found:
             raise row.error(f"frame {frame} of case {name} again", "one line for each frame", "keep one of the lines")
-        found[place_of[frame]] = _label(labels, row)
+        found[place_of[frame]] = row
     scored = sorted(found)
     images = ImageFrames(tuple(place / image for image in names), fps)
-    label = np.stack([found[number] for number in scored])
-    return Case(name, name, images, np.array(scored) / fps, {NAMED: label}, annotation=labels.file)
+    case = Case(name, name, images, np.array(scored) / fps, annotation=labels.file)
+    if labels.masked:
+        masks = tuple(_mask(labels.file.parent, found[number], images.paths[number]) for number in scored)
+        return dataclasses.replace(case, masks=masks)
+    label = np.stack([_label(labels, found[number]) for number in scored])
+    return dataclasses.replace(case, labels={NAMED: label})
+
+
+def _mask(root: Path, row: Row, image: Path) -> Path:
+    """The file of a mask, as large as its frame."""
+    path = root / row.text(MASKED)
+    if not path.is_file():
+        asks = f"a file in {root} in column {MASKED}"
+        raise row.error(f"{MASKED} {row.text(MASKED)!r}", asks, "correct the name, or put the mask there")
+    require_same_size(path, image_size(path), image, image_size(image))
+    return path
 
 
 def _label(labels: Labels, row: Row) -> np.ndarray:
     """The number of the class, or [K] of 0 and 1."""
     if labels.named:
-        return np.array(row.choice(NAMED, labels.classes), np.int64)
+        return np.array(row.choice(NAMED, labels.classes[NAMED]), np.int64)
     return np.array([row.integer(column, 0, 1) for column in labels.columns], np.int64)
 
 

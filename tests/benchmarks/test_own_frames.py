@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,7 @@ from PIL import Image
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.benchmarks.check import check
 from surgmotion_jax.benchmarks.errors import BenchmarkError
+from surgmotion_jax.benchmarks.masks import decode_mask
 from surgmotion_jax.benchmarks.windows import ClipReader
 from surgmotion_jax.simulate.case import NONE
 from surgmotion_jax.simulate.generate import SetConfig, generate
@@ -48,6 +51,42 @@ def test_names_of_classes_make_a_workflow(tmp_path):
     assert case.id == "anna"
     assert case.times_N.tolist() == [0, 2, 4]  # in the order of the frames, whatever that of the lines
     assert case.labels["label"].tolist() == [1, 1, 0]
+
+
+def masked(root, size=(24, 16)):
+    """The same frames, three of each case with a mask whose left half is the object."""
+    for case in CASES:
+        (root / "masks" / case).mkdir(parents=True, exist_ok=True)
+        for n in (0, 2, 4):
+            white = np.zeros(size[::-1], np.uint8)
+            white[:, : size[0] // 2] = 255
+            Image.fromarray(white).save(root / "masks" / case / f"{n}.png")
+    return own(
+        root, ("case,frame,mask", *(f"{case},{n}.png,masks/{case}/{n}.png" for case in CASES for n in (4, 2, 0)))
+    )
+
+
+def test_masks_make_a_segmentation(tmp_path):
+    benchmark = catalogue.get("own_frames", masked(tmp_path))
+    assert (benchmark.family, benchmark.label) == ("segmentation", "mask")
+    contents = read(tmp_path)
+    assert contents.classes == {"mask": ("background", "object")}
+    (case,) = contents.cases["test"]
+    assert case.times_N.tolist() == [0, 2, 4]
+    assert [path.name for path in case.masks] == ["0.png", "2.png", "4.png"]
+    assert not case.labels
+    found = check(benchmark, tmp_path, "loco_anna", decode=True)
+    assert not found.problems
+    assert [split.shares for split in found.splits] == [{"mask": pytest.approx(0.5)}] * 3
+
+
+def test_a_mask_that_is_missing_or_of_another_size_is_named_with_its_line(tmp_path):
+    masked(tmp_path)
+    (tmp_path / "masks" / "anna" / "2.png").unlink()
+    with pytest.raises(BenchmarkError, match=r"labels.csv:3: found mask 'masks/anna/2.png'.*put the mask there"):
+        read(tmp_path)
+    with pytest.raises(BenchmarkError, match=r"anna.*\.png: .*12"):
+        read(masked(tmp_path, size=(12, 16)))
 
 
 def test_columns_of_0_and_1_are_classes_that_may_be_there_together(tmp_path):
@@ -194,3 +233,18 @@ def test_a_simulated_set_has_tables_of_phases_and_targets_beside_that_of_instrum
         target_TxM = made[case.id].triplet_TxMx3[..., 2]
         for row, label_K in enumerate(case.labels["label"]):
             assert set(np.flatnonzero(label_K).tolist()) == set(target_TxM[row].tolist()) - {NONE}
+
+
+def test_a_simulated_set_has_the_masks_of_all_instruments(tmp_path):
+    def draw(script):
+        for frame in fake_renderer.draw(script):
+            slot_HxW = np.zeros_like(frame.instrument_HxW)
+            slot_HxW[:, : 5 * frame.number], slot_HxW[:5] = 1, 2
+            yield dataclasses.replace(frame, instrument_HxW=slot_HxW)
+
+    generate(SetConfig("own_frames", 3, 3.0, height=64, width=64), tmp_path / "set", draw=draw)
+    (case,) = read(tmp_path / "set" / "masks.csv", "case01").cases["test"]
+    for number, path in enumerate(case.masks):
+        mask_HxW = decode_mask(path)
+        assert mask_HxW[:5].all()
+        assert mask_HxW[5:].any(0).sum() == 5 * number

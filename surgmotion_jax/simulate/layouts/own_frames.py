@@ -1,7 +1,8 @@
 """Writes simulated operations as frames of one's own: images once a second, and tables of what they show.
 
-labels.csv has a column for each kind of instrument, phases.csv the phase, targets.csv a column for each kind of target.
-An instrument is in a frame where it is inserted and its tip lies within the picture; a target where work is done on it.
+labels.csv has a column for each kind of instrument, phases.csv the phase, targets.csv a column for each kind of target,
+masks.csv the masks of all instruments. An instrument is in a frame where it is inserted and its tip lies within the
+picture; a target where work is done on it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from surgmotion_jax.benchmarks.own_frames import FEWEST, KEYS, LABELS, NAMED
+from surgmotion_jax.benchmarks.own_frames import FEWEST, KEYS, LABELS, MASKED, NAMED
 from surgmotion_jax.simulate.case import NONE
 from surgmotion_jax.simulate.geometry import camera_at, project
 from surgmotion_jax.simulate.instruments import EXCHANGED_KINDS
-from surgmotion_jax.simulate.layouts.files import write_images, write_table
+from surgmotion_jax.simulate.layouts.files import write_image, write_table
 from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, plain_vocabulary
 
 SPECIALTY, RATE, PHASES = "laparoscopic", 1.0, 7
@@ -31,7 +32,9 @@ def plan(cases: int, seed: int) -> Sequence[CasePlan]:
 
 
 def write_case(case: SimulatedCase, out: Path) -> None:
-    write_images(case, RATE, lambda k: out / "frames" / case.id / name_of(k))
+    for k, frame in case.at_rate(RATE):
+        write_image(out / "frames" / case.id / name_of(k), frame.video_HxWx3)
+        write_image(out / mask_of(case, k), np.where(frame.instrument_HxW > 0, 255, 0).astype(np.uint8))
 
 
 def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
@@ -40,6 +43,8 @@ def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
     write_table(out / LABELS, (*KEYS, *EXCHANGED_KINDS), [(*key, *shown(case, n).tolist()) for case, key, n in seen])
     phases = [(*key, f"phase {case.script.phase_T[n]}") for case, key, n in seen]
     write_table(out / "phases.csv", (*KEYS, NAMED), phases)
+    masks = [(case.id, name_of(k), mask_of(case, k)) for case in cases for k in range(case.moments(RATE))]
+    write_table(out / "masks.csv", (*KEYS, MASKED), masks)
     worked = [(*key, *worked_on(case, n).tolist()) for case, key, n in seen]
     write_table(out / "targets.csv", (*KEYS, *targets), worked)
 
@@ -47,6 +52,11 @@ def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
 def name_of(k: int) -> str:
     """File of the frame at k seconds."""
     return f"{k:06d}.png"
+
+
+def mask_of(case: SimulatedCase, k: int) -> str:
+    """File of its mask, below the folder of the data set."""
+    return f"masks/{case.id}/{name_of(k)}"
 
 
 def shown(case: SimulatedCase, frame: int) -> np.ndarray:
