@@ -25,7 +25,7 @@ MOMENTS = {
     ("pretrain", "saving"): "surgmotion_jax.checkpoints.store:CheckpointStore.save 1+",
     ("pretrain", "ending"): "surgmotion_jax.runs.training:Training.close 1",
     ("evaluate", "starting"): "surgmotion_jax.commands.evaluate:open_source 1",
-    ("evaluate", "decoding"): "surgmotion_jax.evaluate.features.cache:Encoding.__call__ 2",
+    ("evaluate", "decoding"): "surgmotion_jax.evaluate.features.cache:Encoding.__call__ 1+",
     ("evaluate", "stepping"): "surgmotion_jax.evaluate.heads.sweep:Sweep.step 2",
     ("evaluate", "saving"): "surgmotion_jax.evaluate.heads.fit:save_tree 1",
     ("evaluate", "ending"): "surgmotion_jax.runs.evaluation:write_page 1",

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM at any moment of a command: its exit code, nothing left behind, and what repeating it leads to."""
+"""Ctrl-C and SIGTERM at any moment of a command: its exit code, nothing left behind, and what repeating it leads to.
+
+One piece of work meets an accident at each moment in turn, is repeated after each, and ends as undisturbed work does.
+"""
 
 from __future__ import annotations
 
@@ -96,26 +99,32 @@ def undisturbed(tmp_path_factory) -> Path:
 def training(command):
     def arguments(workdir: Path, workers: int) -> list[str]:
         return command(
-            workdir, "--config.steps=6", "--config.checkpoint.every=2", f"--config.data.workers={workers}",
+            workdir, "--config.steps=8", "--config.checkpoint.every=2", f"--config.data.workers={workers}",
             f"--config.run.stopped_code={PREEMPTED}", "--config.data.prefetch=1",
         )  # fmt: skip
 
     return arguments
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+def accidents(first: str, moments: Sequence[str] = MOMENTS) -> list[tuple[str, str]]:
+    """Every moment with a signal, one in two with the other: beginning with each of both, all pairs are there."""
+    turns = list(SIGNALS) if first == next(iter(SIGNALS)) else list(SIGNALS)[::-1]
+    return [(moment, turns[place % 2]) for place, moment in enumerate(moments)]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("name", SIGNALS)
-def test_pretraining(training, undisturbed, tmp_path, name, workers, moment):
+@pytest.mark.parametrize("first", SIGNALS)
+def test_pretraining(training, undisturbed, tmp_path, first, workers):
     whole = undisturbed / "pretrain"
     if not whole.exists():
         completed(["pretrain", *training(whole, 0)])
     workdir = tmp_path / "w"
-    code, said = signalled(["pretrain", *training(workdir, workers)], moment, name, tmp_path / "run")
-    assert code == (130 if name == "ctrl-c" else PREEMPTED), said
-    assert not drafts(workdir)
-    if moment not in ("starting", "ending"):
-        assert "repeat the command to resume" in said
+    for moment, name in accidents(first):
+        code, said = signalled(["pretrain", *training(workdir, workers)], moment, name, tmp_path / moment)
+        assert code == (130 if name == "ctrl-c" else PREEMPTED), f"{moment}: {said}"
+        assert not drafts(workdir), moment
+        if moment not in ("starting", "ending"):
+            assert "repeat the command to resume" in said
     completed(["pretrain", *training(workdir, 0)])
     want, got = state(whole), state(workdir)
     for path, leaf in want.items():
@@ -125,7 +134,7 @@ def test_pretraining(training, undisturbed, tmp_path, name, workers, moment):
 def test_a_normal_end_with_workers_is_silent_and_leaves_nothing(training, tmp_path):
     code, said = signalled(["pretrain", *training(tmp_path / "w", 2)], "never", "ctrl-c", tmp_path / "run")
     assert code == 0
-    assert "finished at step 6" in said
+    assert "finished at step 8" in said
     assert not drafts(tmp_path / "w")
 
 
@@ -143,10 +152,9 @@ def test_a_reader_that_goes_away_ends_training_quietly(training, tmp_path, worke
     assert process.returncode == 141
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("name", SIGNALS)
-def test_an_evaluation(undisturbed, tmp_path, name, moment):
-    root, whole = undisturbed / "cholec80", undisturbed / "evaluate"
+@pytest.mark.parametrize("first", SIGNALS)
+def test_an_evaluation(undisturbed, tmp_path, first):
+    root, whole, workdir = undisturbed / "cholec80", undisturbed / "evaluate", tmp_path / "w"
     if not root.exists():
         make("cholec80", root, 6, 4.0, fps=3)
     flags = ("--config=evaluate/cholec80:small", "--checkpoint=random:vit_nano", "--head=linear", f"--root={root}")
@@ -157,17 +165,17 @@ def test_an_evaluation(undisturbed, tmp_path, name, moment):
 
     if not whole.exists():
         completed(arguments(whole))
-    code, said = signalled(arguments(tmp_path / "w"), moment, name, tmp_path / "run")
-    assert code == (130 if name == "ctrl-c" else 143), said
-    assert not drafts(tmp_path / "w")
-    completed(arguments(tmp_path / "w"))
-    assert (tmp_path / "w" / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+    for moment, name in accidents(first):
+        code, said = signalled(arguments(workdir), moment, name, tmp_path / moment)
+        assert code == (130 if name == "ctrl-c" else 143), f"{moment}: {said}"
+        assert not drafts(workdir), moment
+    completed(arguments(workdir))
+    assert (workdir / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("name", SIGNALS)
-def test_extraction(videos, undisturbed, tmp_path, name, moment):
-    whole = undisturbed / "extract"
+@pytest.mark.parametrize("first", SIGNALS)
+def test_extraction(videos, undisturbed, tmp_path, first):
+    whole, out = undisturbed / "extract", tmp_path / "w"
 
     def arguments(out: Path) -> list[str]:
         return ["extract", str(videos), f"--out={out}", "--checkpoint=random:vit_nano", "--size=32", "--frames=2",
@@ -175,20 +183,20 @@ def test_extraction(videos, undisturbed, tmp_path, name, moment):
 
     if not whole.exists():
         completed(arguments(whole))
-    code, said = signalled(arguments(tmp_path / "w"), moment, name, tmp_path / "run")
-    assert code == (130 if name == "ctrl-c" else 143), said
-    assert not drafts(tmp_path / "w")
-    completed(arguments(tmp_path / "w"))
-    assert files(tmp_path / "w") == files(whole)
+    for moment, name in accidents(first):
+        code, said = signalled(arguments(out), moment, name, tmp_path / moment)
+        assert code == (130 if name == "ctrl-c" else 143), f"{moment}: {said}"
+        assert not drafts(out), moment
+    completed(arguments(out))
+    assert files(out) == files(whole)
 
 
-@pytest.mark.parametrize(
-    ("workers", "moment"),
-    [(0, "starting"), (0, "drawing"), (0, "publishing"), (0, "writing"), (2, "waiting"), (2, "listing")],
-)
-@pytest.mark.parametrize("name", SIGNALS)
-def test_simulation(undisturbed, tmp_path, name, workers, moment):
-    whole = undisturbed / "simulate"
+IN_THIS_PROCESS, IN_WORKERS = ("starting", "drawing", "publishing", "writing"), ("waiting", "listing")
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_simulation(undisturbed, tmp_path, first):
+    whole, out = undisturbed / "simulate", tmp_path / "w"
 
     def arguments(out: Path, workers: int) -> list[str]:
         return ["simulate", "--layout=autolaparo", f"--out={out}", "--cases=3", "--minutes=0.05", "--size=64",
@@ -196,7 +204,9 @@ def test_simulation(undisturbed, tmp_path, name, workers, moment):
 
     if not whole.exists():
         completed(arguments(whole, 0))
-    code, said = signalled(arguments(tmp_path / "w", workers), moment, name, tmp_path / "run")
-    assert code == (130 if name == "ctrl-c" else 143), said
-    completed(arguments(tmp_path / "w", 0))
-    assert files(tmp_path / "w") == files(whole)
+    for workers, moments in ((0, IN_THIS_PROCESS), (2, IN_WORKERS)):
+        for moment, name in accidents(first, moments):
+            code, said = signalled(arguments(out, workers), moment, name, tmp_path / moment)
+            assert code == (130 if name == "ctrl-c" else 143), f"{moment}: {said}"
+    completed(arguments(out, 0))
+    assert files(out) == files(whole)
