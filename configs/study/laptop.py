@@ -11,24 +11,19 @@ from ml_collections import ConfigDict
 from surgmotion_jax.config import defaults, entry
 from surgmotion_jax.runs.study.config import StudyConfig, StudyTask, StudyWorld
 
-LINEAR = (
-    "probe.head=linear",
+TRAINED = (
     "data.train_windows=0",
+    "sweep.batch=32",
     "sweep.learning_rates=(3e-2,3e-3)",
     "sweep.weight_decays=(0.01,)",
+    "report.resamples=200",
 )
-PATCHES = (  # a linear map of a patch's last tokens to one number for 4 x 4 of its pixels
-    "probe.head=patch_linear",
-    "probe.layers=(3,)",
-    "probe.stride=4",
-    "data.train_windows=0",
-    "sweep.learning_rates=(3e-2,3e-3)",
-    "sweep.weight_decays=(0.01,)",
-)
+LINEAR = ("probe.head=linear", *TRAINED)
+# A linear map of a patch's last tokens to one number for 4 x 4 of its pixels.
+PATCHES = ("probe.head=patch_linear", "probe.layers=(3,)", "probe.stride=4", *TRAINED)
 TUNED = (  # the upper anchor learns from mirrored and moved windows, for long
     "sweep.learning_rates=(1e-3,)",
     "sweep.weight_decays=(0.05,)",
-    "sweep.batch=32",
     "finetune.layer_decay=1.0",
     "finetune.flips=True",
     "finetune.shift=0.06",
@@ -42,13 +37,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c = defaults(StudyConfig)
     c.arms = ("plain", "pixel", "all", "motion", "sfdr")
     c.more = ("affinity", "pixel_motion", "sigreg", "salt", "vjepa21")
-    c.worlds.pretrain = entry(StudyWorld, cases=240, minutes=0.2, size=96, fps=8.0)
+    c.worlds.pretrain = entry(StudyWorld, cases=240, minutes=0.2, size=96, fps=4.0)
     c.worlds.polyp_segmentation = entry(StudyWorld, cases=700, minutes=0.1334)
-    c.worlds.hamlyn = entry(StudyWorld, cases=400, minutes=0.1334)
-    c.worlds.c3vd = entry(StudyWorld, cases=128, minutes=0.25)
+    c.worlds.hamlyn = entry(StudyWorld, cases=400, minutes=0.1334, zoom=1.0)
+    c.worlds.c3vd = entry(StudyWorld, cases=128, minutes=0.25, zoom=1.0)
     c.worlds.avos = entry(StudyWorld, cases=1400, minutes=0.0667, fps=8.0)
     c.tasks.polyps = task("polyp_segmentation", "dice", PATCHES, epochs=30)
-    c.tasks.depth = task("hamlyn", "abs_rel", PATCHES, epochs=30)
+    c.tasks.depth = task("hamlyn", "abs_rel", PATCHES, epochs=20)
     c.tasks.colon = task("c3vd", "abs_rel", PATCHES, epochs=40)
     c.tasks.verbs = task("avos", "f1", (*LINEAR, "data.frames=8"), epochs=14)
     if arg == "small":
