@@ -136,13 +136,13 @@ def strips_html(strips: Mapping[str, np.ndarray]) -> str:
 
 
 def score_table(scores: Scores) -> Table:
-    """A row an arm and strength: the mean, its interval, and each task."""
+    """A row an arm and strength: the mean and each task, with intervals."""
     rows = [
         (
             curve.arm,
             f"{strength:g}",
             _span(curve.score_G[g], curve.low_G[g], curve.high_G[g]),
-            *(_number(value, 0) for value in curve.score_KxG[:, g]),
+            *map(_span, curve.score_KxG[:, g], curve.low_KxG[:, g], curve.high_KxG[:, g]),
             str(curve.seeds),
         )
         for curve in scores.curves

@@ -38,7 +38,10 @@ def test_scores_lie_between_the_anchors_and_are_the_same_for_errors():
         assert [curve.arm for curve in made.curves] == ["plain", "pixel"]
         np.testing.assert_allclose(made.curves[1].score_G, 100 * 0.2 / 0.39)
         np.testing.assert_allclose(made.curves[0].score_G, [100 * 0.2 / 0.39, 100 * 0.3 / 0.39])
-        assert (made.curves[0].low_G <= made.curves[0].score_G).all()
+        curve = made.curves[0]
+        assert (curve.low_G <= curve.score_G).all()
+        np.testing.assert_array_equal(curve.low_KxG, [curve.low_G], err_msg="one task is its own mean")
+        np.testing.assert_array_equal(curve.high_KxG, [curve.high_G])
 
 
 @pytest.mark.parametrize(("slope", "settled"), [(0.1, True), (-0.1, True), (0.0, False)])

@@ -49,7 +49,9 @@ class Curve:
     score_G: np.ndarray
     low_G: np.ndarray
     high_G: np.ndarray
-    score_KxG: np.ndarray
+    score_KxG: np.ndarray  # of each task, and its interval
+    low_KxG: np.ndarray
+    high_KxG: np.ndarray
     seeds: int  # the fewest behind a point
 
 
@@ -115,8 +117,9 @@ def scores(
     curves = []
     for arm in arms:
         low_G, high_G = np.quantile(mean_BxG[arm], tails, axis=0)
+        low_KxG, high_KxG = np.quantile(score_of_draws[arm], tails, axis=0)
         seeds = min(one.seeds for (name, _, _), one in found.items() if name == arm)
-        curves.append(Curve(arm, mean_G[arm], low_G, high_G, score[arm], seeds))
+        curves.append(Curve(arm, mean_G[arm], low_G, high_G, score[arm], low_KxG, high_KxG, seeds))
     first, second = compared
     others = [arm for arm in arms if arm != first] if first in arms else []
     gaps = {arm: (mean_G[arm] - mean_G[first], mean_BxG[arm] - mean_BxG[first]) for arm in others}
