@@ -99,14 +99,15 @@ class Cell:
 def cells(config: StudyConfig) -> list[Cell]:
     """All work, the most important first: anchors and main arms seed by seed, the other arms a seed later.
 
-    Fewer labels come after the main arms of a seed, at the strength in the middle.
+    Fewer labels come after the main arms of the first seed, at the strength in the middle.
     """
     found = []
     for place, seed in enumerate((*config.seeds, None)):
         if seed is not None:
             anchors = (RANDOM, TUNED) if place == 0 else (RANDOM,)
             found += [Cell(arm, seed, g) for arm in (*anchors, *config.arms) for g in config.strengths]
-            found += [Cell(arm, seed, config.middle, s) for s in config.shares for arm in (*anchors, *config.compared)]
+            fewer = config.shares if place == 0 else ()
+            found += [Cell(arm, seed, config.middle, s) for s in fewer for arm in (*anchors, *config.compared)]
         if place:
             found += [Cell(arm, config.seeds[place - 1], g) for arm in config.more for g in config.strengths]
     return found
