@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from surgmotion_jax import storage
 from surgmotion_jax.benchmarks import catalogue
@@ -74,7 +75,7 @@ def headroom(subjects: Sequence[Subject], study: Study, workdir: storage.PathLik
 def _anchors(
     config: EvaluateConfig, source: Source, subject: Subject, study: Study, place: storage.PathLike, say: Say
 ) -> dict[str, Results]:
-    """Results by anchor. Masks and depth have no head on pixels."""
+    """Results by anchor. The head on pixels is linear, for masks and depth in those of a patch."""
     path, root = storage.as_path(place), subject.root
 
     def evaluated(anchor: str, made: EvaluateConfig, read: Source) -> Results:
@@ -82,9 +83,10 @@ def _anchors(
         return evaluate_source(made, read, root, path / anchor, say=say)
 
     found = {"chance": evaluated("chance", with_head(config, "constant"), source)}
-    if found["chance"]["family"] not in DENSE:
-        folder = pixel_features(config.data, root, Path(path) / "pixel_features")
-        found["pixels"] = evaluated("pixels", with_head(config, "linear"), Source(features=str(folder)))
+    dense = found["chance"]["family"] in DENSE
+    folder = pixel_features(config.data, root, Path(path) / "pixel_features", patches=dense)
+    on_pixels = with_head(config, "patch_linear" if dense else "linear")
+    found["pixels"] = evaluated("pixels", on_pixels, Source(features=str(folder)))
     found[RANDOM] = evaluated(RANDOM, config, source)
     found[TUNED] = evaluated(TUNED, end_to_end(config, study), source)
     return found
@@ -102,16 +104,29 @@ def end_to_end(config: EvaluateConfig, study: Study) -> EvaluateConfig:
     return dataclasses.replace(config, sweep=sweep, finetune=dataclasses.replace(config.finetune, blocks="full"))
 
 
-def pixel_features(data: DataConfig, root: str, folder: Path) -> Path:
-    """A folder with a file a case: the last frame of each window as 16 x 16 pixels in [0, 1], a vector a moment."""
+def pixel_features(data: DataConfig, root: str, folder: Path, *, patches: bool = False) -> Path:
+    """A folder with a file a case: the last frame of each window as 16 x 16 pixels in [0, 1].
+
+    A vector a moment; with `patches` a grid of 8 x 8 patches, each with its 2 x 2 pixels.
+    """
     small = WindowReader(dataclasses.replace(data, frames=1, size=PIXELS))
     for case in _cases(data, root):
         path = folder / f"{case.id}.npz"
         if not path.exists():
-            pixels_NxD = np.stack([window.reshape(-1) for window in small.case_windows(case)])
-            arrays = {"features": pixels_NxD.astype(np.float32) / 255, "time": case.times_N}
+            last_NxSxSx3 = np.stack([window[-1] for window in small.case_windows(case)]).astype(np.float32) / 255
+            arrays = {"features": in_patches(last_NxSxSx3) if patches else flat(last_NxSxSx3), "time": case.times_N}
             storage.write_bytes_atomic(path, to_npz(arrays))
     return folder
+
+
+def flat(picture_NxSxSx3: np.ndarray) -> np.ndarray:
+    """[N,D]."""
+    return picture_NxSxSx3.reshape(len(picture_NxSxSx3), -1)
+
+
+def in_patches(picture_NxSxSx3: np.ndarray) -> np.ndarray:
+    """[N,h,w,12]: patches of 2 x 2 pixels."""
+    return rearrange(picture_NxSxSx3, "N (h a) (w b) C -> N h w (a b C)", a=2, b=2)
 
 
 def _cases(data: DataConfig, root: str) -> list[Case]:

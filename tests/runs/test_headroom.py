@@ -55,3 +55,7 @@ def test_pixels_are_the_last_frame_in_small(tmp_path):
         assert arrays["time"].tolist() == list(range(FRAMES))
         upper_N = arrays["features"].reshape(FRAMES, 16, 16, 3)[:, :8].mean((1, 2, 3))
     np.testing.assert_array_equal(upper_N > 0.5, np.arange(FRAMES) % 2)
+    folder = pixel_features(data, str(root), tmp_path / "patches", patches=True)
+    with np.load(folder / f"{CASES[0]}.npz") as arrays:
+        upper_N = arrays["features"].reshape(FRAMES, 8, 8, 2, 2, 3)[:, :4].mean((1, 2, 3, 4, 5))
+    np.testing.assert_array_equal(upper_N > 0.5, np.arange(FRAMES) % 2)

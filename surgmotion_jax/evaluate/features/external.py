@@ -1,9 +1,10 @@
 """Features that another encoder computed: a file a case, scored with the same heads and metrics as our own.
 
 `DIR/CASE.npz` has `features` [N,D], or [N,K,D] for K tokens, and `time` [N], the seconds of the scored moments from the
-start of the case. Files of `surgmotion extract`, of either format, do as well: the time of a window is that of the last
+start of the case. Heads of masks and depth read grids of patches: [N,h,w,D], or [N,L,h,w,D] of L layers. Files of
+`surgmotion extract`, of either format, do as well where a head reads no grid: the time of a window is that of the last
 frame that it shows, counted from the start of the stretch of video that was extracted. Letters: N moments, W rows of a
-file, K tokens, D width.
+file, K tokens, L layers, h and w rows and columns of patches, D width.
 """
 
 from __future__ import annotations
@@ -25,16 +26,12 @@ NEAR_S = 0.5  # a feature this near in time to a scored moment belongs to it
 
 
 class ExternalFeatures:
-    """Features from files. `kind` is what the head reads: pooled, or tokens.
+    """Features from files. `kind` is what the head reads: pooled, tokens, or layers, [L,1,h,w,D] of each moment.
 
     Raises ValueError naming the file for one that is missing, another width, or a scored moment without a feature.
     """
 
     def __init__(self, folder: str, cases: Sequence[Case], kind: str) -> None:
-        if kind == "layers":
-            raise ValueError(
-                "--features gives one vector or a set of tokens a moment; heads of masks and depth need --checkpoint"
-            )
         self._all = {case.id: _aligned(folder, case, kind) for case in cases}
         self._cases = [self._all[case.id] for case in cases]
         self.shape = tuple(self._cases[0].shape[1:])
@@ -56,7 +53,7 @@ class ExternalFeatures:
 
 
 def _aligned(folder: str, case: Case, kind: str) -> np.ndarray:
-    """[N,D] or [N,K,D] float32: the rows of a case's file at its scored moments."""
+    """[N,D], [N,K,D] or [N,L,1,h,w,D] float32: the rows of a case's file at its scored moments."""
     where, features_WxKxD, time_W = _read(folder, case.id)
     if features_WxKxD.ndim < 2 or time_W.shape != features_WxKxD.shape[:1] or not len(time_W):
         raise ValueError(
@@ -72,10 +69,23 @@ def _aligned(folder: str, case: Case, kind: str) -> np.ndarray:
             "extract has windows that end every second from the start of a case on with --moments=1, every half second "
             "with --moments=2"
         )
-    rows = features_WxKxD[row_N].reshape(len(row_N), -1, features_WxKxD.shape[-1]).astype(np.float32)
+    rows = features_WxKxD[row_N].astype(np.float32)
     if not np.isfinite(rows).all():
         raise ValueError(f"{where}: features that are not finite; compute them again")
-    return rows.mean(1) if kind == "pooled" else rows
+    if kind == "layers":
+        return _grids(where, rows)
+    rows_NxKxD = rows.reshape(len(rows), -1, rows.shape[-1])
+    return rows_NxKxD.mean(1) if kind == "pooled" else rows_NxKxD
+
+
+def _grids(where: str, rows: np.ndarray) -> np.ndarray:
+    """[N,L,1,h,w,D]: as our own encoder gives its layers, with one token step."""
+    if rows.ndim not in (4, 5):
+        raise ValueError(
+            f"{where}: features {rows.shape}; masks and depth are read from grids of patches: give [N,h,w,D], or "
+            "[N,L,h,w,D] for L layers"
+        )
+    return (rows if rows.ndim == 5 else rows[:, None])[:, :, None]
 
 
 def _check_times(where: str, time_W: np.ndarray) -> None:
