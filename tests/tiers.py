@@ -395,6 +395,7 @@ LONG = (
     "report/test_report.py::test_page_stays_small_on_pictures_that_do_not_compress",
     "runs/test_monitoring.py::test_every_window_reaches_the_encoder_beside_its_label[read again]",
     "runs/test_headroom.py::test_every_anchor_has_a_folder_and_a_repeated_call_changes_nothing",
+    "runs/test_headroom.py::test_masks_have_an_anchor_of_pixels_too",
     "runs/test_public.py::test_a_run_is_a_function_from_a_config_to_an_ending",
     "runs/test_public.py::test_an_evaluation_is_a_function_from_a_config_to_results",
     "runs/test_training.py::test_a_collapse_goes_back_before_the_last_sound_evaluation",

@@ -73,6 +73,7 @@ class ProbeSettings:
     layers: tuple[int, ...] = ()  # dense, patch_linear: 0-based blocks that it reads; empty: four, evenly spaced
     width: int = 64  # dense: channels of a projected layer; temporal: hidden width
     stride: int = 1  # dense, patch_linear: pixels from one prediction to the next; what lies between is interpolated
+    normed: bool = True  # patch_linear: each token has zero mean and unit variance first
     temporal: str = "tcn"  # temporal: tcn or gru
     neighbours: tuple[int, ...] = (5, 10, 20)  # knn: numbers of neighbours to choose from
 

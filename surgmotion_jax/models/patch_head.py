@@ -23,7 +23,7 @@ from surgmotion_jax.models.transformer import normalise
 
 @dataclass(frozen=True)
 class PatchHeadConfig:
-    """A linear map of the concatenated layers, each normed without parameters of its own."""
+    """A linear map of the concatenated layers."""
 
     width: int  # of the tokens
     size: tuple[int, int]  # rows and columns of the output, pixels
@@ -31,6 +31,7 @@ class PatchHeadConfig:
     cells: int = 1  # numbers along each side of a patch; between them the output is interpolated
     output: str = "logits"  # logits (segmentation), depth
     scale: float = 1.0  # depth: a typical depth of the training data, in its unit; outputs are multiples of it
+    normed: bool = True  # tokens have zero mean and unit variance first, without parameters
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -60,7 +61,9 @@ def patch_head(config: PatchHeadConfig, params: Params, tokens_LxBxtxhxwxD: jax.
             f"tokens have shape {shape}; this linear head of patches takes [{config.layers} layers, clips, steps, "
             f"rows, columns, {config.width}]: as many layers, as wide, as it was made for."
         )
-    last_LxBxhxwxD = normalise(tokens_LxBxtxhxwxD[:, :, -1].astype(jnp.float32), config.norm_eps)
+    last_LxBxhxwxD = tokens_LxBxtxhxwxD[:, :, -1].astype(jnp.float32)
+    if config.normed:
+        last_LxBxhxwxD = normalise(last_LxBxhxwxD, config.norm_eps)
     joined = jnp.concatenate(list(last_LxBxhxwxD), axis=-1)
     out = laid_side_by_side(joined @ params["kernel"] + params["bias"], config.cells)
     if out.shape[1:] != config.size:

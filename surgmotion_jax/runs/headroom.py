@@ -85,16 +85,16 @@ def _anchors(
     found = {"chance": evaluated("chance", with_head(config, "constant"), source)}
     dense = found["chance"]["family"] in DENSE
     folder = pixel_features(config.data, root, Path(path) / "pixel_features", patches=dense)
-    on_pixels = with_head(config, "patch_linear" if dense else "linear")
+    on_pixels = with_head(config, "patch_linear" if dense else "linear", normed=False)  # brightness counts
     found["pixels"] = evaluated("pixels", on_pixels, Source(features=str(folder)))
     found[RANDOM] = evaluated(RANDOM, config, source)
     found[TUNED] = evaluated(TUNED, end_to_end(config, study), source)
     return found
 
 
-def with_head(config: EvaluateConfig, head: str) -> EvaluateConfig:
+def with_head(config: EvaluateConfig, head: str, *, normed: bool = True) -> EvaluateConfig:
     """The config with another head."""
-    return dataclasses.replace(config, probe=dataclasses.replace(config.probe, head=head))
+    return dataclasses.replace(config, probe=dataclasses.replace(config.probe, head=head, normed=normed))
 
 
 def end_to_end(config: EvaluateConfig, study: Study) -> EvaluateConfig:

@@ -44,6 +44,14 @@ def test_a_pixel_is_a_linear_function_of_the_last_tokens_of_its_patch(params, to
     np.testing.assert_allclose(whole[1, 8:12, 12:16], cells, rtol=1e-4, atol=1e-4)
 
 
+def test_without_a_norm_the_length_of_a_token_counts(params, tokens):
+    raw = replace(SMALL, normed=False)
+    bias = np.asarray(params["bias"]).reshape(4, 4)
+    one, two = (np.asarray(run(raw, params, factor * tokens))[1, 8:12, 12:16] - bias for factor in (1, 2))
+    np.testing.assert_allclose(one, (tokens[:, 1, -1, 2, 3].reshape(-1) @ params["kernel"]).reshape(4, 4), atol=1e-4)
+    np.testing.assert_allclose(two, 2 * one, rtol=1e-4, atol=1e-4)
+
+
 def test_other_patches_clips_and_earlier_steps_change_nothing(params, tokens):
     whole, other = np.asarray(run(SMALL, params, tokens)), tokens.copy()
     other[:, :, 0] += 2.0

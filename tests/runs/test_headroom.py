@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from surgmotion_jax.evaluate.config import DataConfig
 from surgmotion_jax.evaluate.source import Source
@@ -44,6 +46,21 @@ def test_every_anchor_has_a_folder_and_a_repeated_call_changes_nothing(tmp_path,
     again: list[str] = []
     assert headroom([subject], study, tmp_path / "run", again.append) == [task]
     assert sum(text == "this evaluation is finished" for text in again) == 4 * (len(CASES) + 1)  # folds, and all
+
+
+def test_masks_have_an_anchor_of_pixels_too(tmp_path, monkeypatch):
+    """The upper half is the object where it is bright."""
+    monkeypatch.setattr(running, "open_source", lambda checkpoint: Source(small_encoder()))
+    root = own(tmp_path / "set", "mask", lambda up, low: f"{up}.png")
+    for up in (0, 1):
+        white = np.repeat(np.array([[255 * up], [0]], np.uint8), 8, axis=0).repeat(16, axis=1)
+        Image.fromarray(white).save(root / f"{up}.png")
+    head = {"probe.head": "patch_linear", "probe.layers": (1,), "data.frames": 1, "data.protocol": "third_1"}
+    study = Study(overrides=SMALL | head | {"sweep.epochs": 30})
+    (task,) = headroom([Subject("evaluate/own_frames", str(root))], study, tmp_path / "run", lambda text: None)
+    assert task.name == "own_frames dice"
+    assert task.points["pixels"] == pytest.approx(100 * 2 / 3, abs=0.1), "what brightness without a place can tell"
+    assert all(isinstance(task.points[anchor], float) for anchor in ("random", "tuned"))
 
 
 def test_pixels_are_the_last_frame_in_small(tmp_path):

@@ -112,7 +112,7 @@ def patch_config(config: EvaluateConfig, objective: Objective, shape: tuple[int,
     """As many numbers along a patch as the stride asks for, at least one."""
     size, layers, rows = config.data.size, shape[0], shape[2]
     cells = max(1, round(size / rows / config.probe.stride))
-    return PatchHeadConfig(shape[-1], (size, size), layers, cells, output_of(objective), scale)
+    return PatchHeadConfig(shape[-1], (size, size), layers, cells, output_of(objective), scale, config.probe.normed)
 
 
 def output_of(objective: Objective) -> str:
