@@ -1,4 +1,4 @@
-"""What the arms of the study share: 1,000 steps on clips of 64 px from simulated operations.
+"""What the arms of the study share: 2,000 steps on clips of 64 px from simulated operations.
 
   surgmotion ablate --config=ablate/study --data=VIDEOS --workdir=runs/recipe --rows=plain --match=flops \
       --grid=optim.ema=.99,.996 --config.probe.benchmark=cholect50 --config.probe.root=DIR
@@ -16,7 +16,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if arg not in (None, "small", "gpu"):
         raise ValueError(f"ablate/study takes no argument, small or gpu; found {arg!r}.")
     c = load_config("ablate/arms").copy_and_resolve_references().unlock()
-    c.steps = 1000
+    c.steps = 2000
     c.model.variant, c.model.patch = "vit_pico", 8
     c.model.predictor.depth = c.objective.decoder.depth = 2
     c.data.frames = 8
