@@ -99,7 +99,7 @@ def undisturbed(tmp_path_factory) -> Path:
 def training(command):
     def arguments(workdir: Path, workers: int) -> list[str]:
         return command(
-            workdir, "--config.steps=8", "--config.checkpoint.every=2", f"--config.data.workers={workers}",
+            workdir, "--config.steps=12", "--config.checkpoint.every=2", f"--config.data.workers={workers}",
             f"--config.run.stopped_code={PREEMPTED}", "--config.data.prefetch=1",
         )  # fmt: skip
 
@@ -134,7 +134,7 @@ def test_pretraining(training, undisturbed, tmp_path, first, workers):
 def test_a_normal_end_with_workers_is_silent_and_leaves_nothing(training, tmp_path):
     code, said = signalled(["pretrain", *training(tmp_path / "w", 2)], "never", "ctrl-c", tmp_path / "run")
     assert code == 0
-    assert "finished at step 8" in said
+    assert "finished at step 12" in said
     assert not drafts(tmp_path / "w")
 
 
