@@ -46,8 +46,7 @@ class DenseHeadConfig:
         for name, values in (("size", self.size), ("channels", self.channels)):
             for value in values:
                 at_least(f"dense.{name}", value, 1)
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"dense.scale is {self.scale}; give a typical depth of the training data, above 0.")
+        check_scale("dense.scale", self.scale)
         uneven = [c for c in self.channels if c % self.groups]
         if uneven:
             raise ValueError(
@@ -104,9 +103,7 @@ class DenseHead(nn.Module):
             x = Convolution(channels, c.dtype, name=f"conv{block}")(doubled(x))
             x = jax.nn.gelu(GroupNorm(c.groups, c.norm_eps, name=f"conv_norm{block}")(x))
         out_BxHxW = Linear((1,), ("embed", None), c.dtype, name="linear")(x)[..., 0].astype(jnp.float32)
-        if out_BxHxW.shape[1:] != c.size:
-            out_BxHxW = jax.image.resize(out_BxHxW, (out_BxHxW.shape[0], *c.size), "bilinear")
-        return out_BxHxW if c.output == "logits" else c.scale * jax.nn.softplus(out_BxHxW)
+        return to_pixels(out_BxHxW, c.size, c.output, c.scale)
 
 
 def dense_head(config: DenseHeadConfig, params: Params, tokens_LxBxtxhxwxD: jax.Array) -> jax.Array:
@@ -115,19 +112,38 @@ def dense_head(config: DenseHeadConfig, params: Params, tokens_LxBxtxhxwxD: jax.
     Earlier steps have entered it through the encoder's attention. Raises ValueError for tokens of another rank,
     width or number of layers.
     """
-    shape = tokens_LxBxtxhxwxD.shape
-    if len(shape) != 6 or (shape[0], shape[-1]) != (config.layers, config.width):
-        raise ValueError(
-            f"tokens have shape {shape}; this dense head takes [{config.layers} layers, clips, steps, rows, columns, "
-            f"{config.width}]: as many layers, as wide, as it was made for."
-        )
-    return DenseHead(config).apply({"params": params}, tokens_LxBxtxhxwxD[:, :, -1])  # type: ignore[return-value]
+    last_LxBxhxwxD = last_step(tokens_LxBxtxhxwxD, config.layers, config.width, "dense head")
+    return DenseHead(config).apply({"params": params}, last_LxBxhxwxD)  # type: ignore[return-value]
 
 
 def init_dense_head(config: DenseHeadConfig, key: jax.Array) -> Params:
     """Parameters of a fresh head as plain nested dicts of float32 arrays."""
     tokens = jnp.zeros((config.layers, 1, 1, 1, config.width))
     return nn.meta.unbox(DenseHead(config).init(key, tokens)["params"])
+
+
+def check_scale(name: str, scale: float) -> None:
+    """Raises ValueError for a typical depth that is none."""
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"{name} is {scale}; give a typical depth of the training data, above 0.")
+
+
+def last_step(tokens_LxBxtxhxwxD: jax.Array, layers: int, width: int, head: str) -> jax.Array:
+    """[L,B,h,w,D]: the last token step. Raises ValueError for tokens that the head of that name was not made for."""
+    shape = tokens_LxBxtxhxwxD.shape
+    if len(shape) != 6 or (shape[0], shape[-1]) != (layers, width):
+        raise ValueError(
+            f"tokens have shape {shape}; this {head} takes [{layers} layers, clips, steps, rows, columns, {width}]: as "
+            "many layers, as wide, as it was made for."
+        )
+    return tokens_LxBxtxhxwxD[:, :, -1]
+
+
+def to_pixels(out_BxHxW: jax.Array, size: tuple[int, int], output: str, scale: float) -> jax.Array:
+    """Logits, or depths as multiples of `scale`, interpolated to `size`."""
+    if out_BxHxW.shape[1:] != size:
+        out_BxHxW = jax.image.resize(out_BxHxW, (len(out_BxHxW), *size), "bilinear")
+    return out_BxHxW if output == "logits" else scale * jax.nn.softplus(out_BxHxW)
 
 
 def doubled(x_BxHxWxC: jax.Array) -> jax.Array:

@@ -9,14 +9,13 @@ H and W pixels.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from surgmotion_jax.checks import at_least, one_of
-from surgmotion_jax.models.dense_head import OUTPUTS
+from surgmotion_jax.models.dense_head import OUTPUTS, check_scale, last_step, to_pixels
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.transformer import normalise
 
@@ -40,8 +39,7 @@ class PatchHeadConfig:
             at_least(f"patch_linear.{name}", getattr(self, name), 1)
         for value in self.size:
             at_least("patch_linear.size", value, 1)
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"patch_linear.scale is {self.scale}; give a typical depth of the training data, above 0.")
+        check_scale("patch_linear.scale", self.scale)
 
 
 def init_patch_head(config: PatchHeadConfig, key: jax.Array) -> Params:
@@ -55,20 +53,13 @@ def patch_head(config: PatchHeadConfig, params: Params, tokens_LxBxtxhxwxD: jax.
 
     Raises ValueError for tokens of another rank, width or number of layers.
     """
-    shape = tokens_LxBxtxhxwxD.shape
-    if len(shape) != 6 or (shape[0], shape[-1]) != (config.layers, config.width):
-        raise ValueError(
-            f"tokens have shape {shape}; this linear head of patches takes [{config.layers} layers, clips, steps, "
-            f"rows, columns, {config.width}]: as many layers, as wide, as it was made for."
-        )
-    last_LxBxhxwxD = tokens_LxBxtxhxwxD[:, :, -1].astype(jnp.float32)
+    last_LxBxhxwxD = last_step(tokens_LxBxtxhxwxD, config.layers, config.width, "linear head of patches")
+    last_LxBxhxwxD = last_LxBxhxwxD.astype(jnp.float32)
     if config.normed:
         last_LxBxhxwxD = normalise(last_LxBxhxwxD, config.norm_eps)
     joined = jnp.concatenate(list(last_LxBxhxwxD), axis=-1)
     out = laid_side_by_side(joined @ params["kernel"] + params["bias"], config.cells)
-    if out.shape[1:] != config.size:
-        out = jax.image.resize(out, (len(out), *config.size), "bilinear")
-    return out if config.output == "logits" else config.scale * jax.nn.softplus(out)
+    return to_pixels(out, config.size, config.output, config.scale)
 
 
 def laid_side_by_side(values_BxhxwxCC: jax.Array, cells: int) -> jax.Array:

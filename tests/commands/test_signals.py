@@ -108,7 +108,7 @@ def training(command):
 
 def accidents(first: str, moments: Sequence[str] = MOMENTS) -> list[tuple[str, str]]:
     """Every moment with a signal, one in two with the other: beginning with each of both, all pairs are there."""
-    turns = list(SIGNALS) if first == next(iter(SIGNALS)) else list(SIGNALS)[::-1]
+    turns = sorted(SIGNALS, key=lambda name: name != first)
     return [(moment, turns[place % 2]) for place, moment in enumerate(moments)]
 
 

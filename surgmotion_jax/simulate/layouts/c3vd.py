@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from surgmotion_jax.benchmarks.c3vd import DEPTH_SCALE, MASKED_COLUMNS
 from surgmotion_jax.simulate.layouts.depth_images import body_moments, depth_units
-from surgmotion_jax.simulate.layouts.files import write_image, write_table
+from surgmotion_jax.simulate.layouts.files import write_image, write_mask, write_table
 from surgmotion_jax.simulate.layouts.layout import Layout, SimulatedCase, plain_vocabulary, plans_over_splits
 
 SPECIALTY = "endoscopic"
@@ -23,7 +21,7 @@ def write_case(case: SimulatedCase, out: Path) -> None:
             continue
         write_image(out / file_of(case, k, "color"), frame.video_HxWx3)
         write_image(out / file_of(case, k, "depth"), depth_units(frame, DEPTH_SCALE))
-        write_image(out / file_of(case, k, "mask"), np.where(frame.fov_HxW, 255, 0).astype(np.uint8))
+        write_mask(out / file_of(case, k, "mask"), frame.fov_HxW)
 
 
 def file_of(case: SimulatedCase, k: int, kind: str) -> str:

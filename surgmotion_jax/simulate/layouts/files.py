@@ -40,6 +40,11 @@ def write_image(path: Path, picture: np.ndarray) -> None:
         image.save(path)
 
 
+def write_mask(path: Path, mask_HxW: np.ndarray) -> None:
+    """White where the mask is true, black elsewhere."""
+    write_image(path, np.where(mask_HxW, 255, 0).astype(np.uint8))
+
+
 def write_table(
     path: Path, header: Sequence[str] | None, rows: Iterable[Sequence[object]], delimiter: str = ","
 ) -> None:

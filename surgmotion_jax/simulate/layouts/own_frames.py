@@ -16,7 +16,7 @@ from surgmotion_jax.benchmarks.own_frames import FEWEST, KEYS, LABELS, MASKED, N
 from surgmotion_jax.simulate.case import NONE
 from surgmotion_jax.simulate.geometry import camera_at, project
 from surgmotion_jax.simulate.instruments import EXCHANGED_KINDS
-from surgmotion_jax.simulate.layouts.files import write_image, write_table
+from surgmotion_jax.simulate.layouts.files import write_image, write_mask, write_table
 from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, plain_vocabulary
 
 SPECIALTY, RATE, PHASES = "laparoscopic", 1.0, 7
@@ -34,7 +34,7 @@ def plan(cases: int, seed: int) -> Sequence[CasePlan]:
 def write_case(case: SimulatedCase, out: Path) -> None:
     for k, frame in case.at_rate(RATE):
         write_image(out / "frames" / case.id / name_of(k), frame.video_HxWx3)
-        write_image(out / mask_of(case, k), np.where(frame.instrument_HxW > 0, 255, 0).astype(np.uint8))
+        write_mask(out / mask_of(case.id, name_of(k)), frame.instrument_HxW > 0)
 
 
 def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
@@ -43,8 +43,7 @@ def write_index(cases: Sequence[SimulatedCase], out: Path) -> None:
     write_table(out / LABELS, (*KEYS, *EXCHANGED_KINDS), [(*key, *shown(case, n).tolist()) for case, key, n in seen])
     phases = [(*key, f"phase {case.script.phase_T[n]}") for case, key, n in seen]
     write_table(out / "phases.csv", (*KEYS, NAMED), phases)
-    masks = [(case.id, name_of(k), mask_of(case, k)) for case in cases for k in range(case.moments(RATE))]
-    write_table(out / "masks.csv", (*KEYS, MASKED), masks)
+    write_table(out / "masks.csv", (*KEYS, MASKED), [(*key, mask_of(*key)) for _, key, _ in seen])
     worked = [(*key, *worked_on(case, n).tolist()) for case, key, n in seen]
     write_table(out / "targets.csv", (*KEYS, *targets), worked)
 
@@ -54,9 +53,9 @@ def name_of(k: int) -> str:
     return f"{k:06d}.png"
 
 
-def mask_of(case: SimulatedCase, k: int) -> str:
-    """File of its mask, below the folder of the data set."""
-    return f"masks/{case.id}/{name_of(k)}"
+def mask_of(case: str, frame: str) -> str:
+    """File of a frame's mask, below the folder of the data set."""
+    return f"masks/{case}/{frame}"
 
 
 def shown(case: SimulatedCase, frame: int) -> np.ndarray:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from surgmotion_jax.benchmarks.polyp_segmentation import TEST_SETS
-from surgmotion_jax.simulate.layouts.files import write_image
+from surgmotion_jax.simulate.layouts.files import write_image, write_mask
 from surgmotion_jax.simulate.layouts.layout import CasePlan, Layout, SimulatedCase, plain_vocabulary
 
 SPECIALTY = "endoscopic"
@@ -44,7 +42,7 @@ def write_case(case: SimulatedCase, out: Path) -> None:
             continue
         name = f"{number}_{k:05d}.png"
         write_image(folder / image / name, frame.video_HxWx3)
-        write_image(folder / mask / name, np.where(frame.lesion_HxW, 255, 0).astype(np.uint8))
+        write_mask(folder / mask / name, frame.lesion_HxW)
         written += 1
 
 
