@@ -2,6 +2,7 @@
 
 Everything is simulated. Each arm is pretrained with the same operations, and evaluated beside random weights and the
 same encoder trained end to end. Repeat the command to go on; study.html and study.md are written after each cell.
+Several processes may work in one folder, on cells of their own: --cells=*-0 and --cells=*-1 share the seeds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Request:
     config: tuple[str, ...] = config_flags("study", "a config file or the name of a shipped one: study/laptop")
     workdir: str = flag("DIR", "everything goes here")
     hours: float = flag("H", "no cell is begun after so many; 0: no limit", default=0.0, least=0)
+    cells: str = flag("PATTERN", "only cells of that name, as */plain-0 or 1/*: strength, arm, seed", default="*")
     workers: int = flag("N", "processes that simulate; 0 draws in this one", default=0, least=0)
 
 
@@ -46,7 +48,8 @@ def study_run(request: Request) -> int:
         storage.write_text_atomic(folder / "study.md", as_markdown(found))
         return found
 
-    done = study(config, request.workdir, _say, hours=request.hours, workers=request.workers, after=written)
+    hours, workers, only = request.hours, request.workers, request.cells
+    done = study(config, request.workdir, _say, hours=hours, workers=workers, only=only, after=written)
     print("\n".join(verdict(written())))
     print(f"{request.workdir}/study.html" + ("" if done else "; repeat the command to go on"))
     return 0

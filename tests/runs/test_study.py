@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,6 +92,29 @@ def test_no_cell_begins_after_its_hours(tmp_path, monkeypatch):
     assert not (tmp_path / "worlds").exists()
 
 
+def test_processes_with_seeds_of_their_own_share_a_folder_and_leave_no_cell(tmp_path, monkeypatch):
+    did = []
+    monkeypatch.setattr(work, "_do", lambda config, cell, *rest: did.append(cell) or "")
+    for pattern in ("*-0", "*-1", "*-0.*"):
+        assert study(CONFIG, str(tmp_path), lambda text: None, only=pattern)
+    assert len(did) == len(set(did)) == len(cells(CONFIG))
+    with pytest.raises(ValueError, match="cells='plain' matches none of the 26 cells, 0/random-0 to 2/sigreg-1; a pat"):
+        study(CONFIG, str(tmp_path), lambda text: None, only="plain")
+
+
+def test_a_world_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    folder = tmp_path / "worlds" / "1" / "own_frames"
+
+    def generate(config, out, workers):
+        for one in (out, folder):
+            one.mkdir(parents=True)
+        (folder / "theirs").touch()
+
+    monkeypatch.setattr(work, "generate", generate)
+    assert work.world(CONFIG, 1.0, "own_frames", tmp_path, 0) == folder
+    assert [path.name for path in folder.parent.rglob("*")] == ["own_frames", "theirs"]
+
+
 @pytest.mark.parametrize(
     ("kind", "raised"), [("interrupted", KeyboardInterrupt), ("stopped", SystemExit), ("unsaved", OSError)]
 )
@@ -115,7 +137,8 @@ def test_an_arm_without_a_checkpoint_is_noted_and_the_others_go_on(tmp_path, mon
     monkeypatch.setattr(work, "evaluate_source", lambda config, source, *rest: said.append(source))
     assert study(few, str(tmp_path), lambda text: None)
     assert said == ["random:vit_pico/8:0", "random:vit_pico/8:0"], "the anchors"
-    assert work.read_failures(tmp_path).keys() == {"0/plain-0", "0/pixel-0"}
+    failed = {cell for cell in cells(few) if work.read_note(tmp_path, cell).failed}
+    assert failed == {Cell("plain", 0, 0.0), Cell("pixel", 0, 0.0)}
 
 
 def test_the_shipped_study_can_be_built():
@@ -160,8 +183,7 @@ def test_a_whole_study_of_minutes(tmp_path, capsys):
     assert {key[1] for key in measured} == {"0", "2", "0.5"}, "strengths, and the share of labels"
     assert len(measured) == 3 * 3
     assert "-" not in {cell for row in measured.values() for cell in row}, "every arm has a number of every task"
-    spent = json.loads((tmp_path / "seconds.json").read_text())
-    assert len(spent) == len(cells(study_config(argv[:1])))
+    assert all(work.read_note(tmp_path, cell).seconds > 0 for cell in cells(study_config(argv[:1])))
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {"frames", RANDOM, "plain", "pixel"}
     before = (tmp_path / "study.md").read_text()
     assert study_run.main(argv) == 0

@@ -21,8 +21,7 @@ from surgmotion_jax.runs.study.work import (
     key_of,
     pretrained,
     pretraining_of,
-    read_failures,
-    read_seconds,
+    read_note,
     result_folder,
     world_folder,
 )
@@ -33,13 +32,14 @@ def find(config: StudyConfig, workdir: str, command: str) -> StudyPage:
     place = Path(workdir)
     all_cells = cells(config)
     done = [cell for cell in all_cells if evaluated(config, cell, place)]
-    failures = read_failures(place)
+    notes = {key_of(cell): read_note(place, cell) for cell in all_cells}
+    failures = {key: note.failed for key, note in notes.items() if note.failed}
     whole = [cell for cell in done if cell.share == 1]
     found = dict(_measured(config, whole, place))
     values = {where: one.sign * one.value() for where, one in found.items()}
     compared = (config.compared[0], config.compared[1])
     made = scores(found, compared, resamples=config.resamples)
-    hours = sum(read_seconds(place).values()) / 3600
+    hours = sum(note.seconds for note in notes.values()) / 3600
     outcomes = dict(_outcomes(config, whole, place))
     ended = len(done) + len(failures)
     fewer = {

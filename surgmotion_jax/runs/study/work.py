@@ -4,19 +4,23 @@ worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
 pictures/ARM.npz                 features as colours
-seconds.json                     what each cell took, all calls together
-failed.json                      cells whose pretraining left nothing to evaluate, and why
+cells/STRENGTH/ARM-N.json        the seconds that a cell took, all calls together, and why it has no results if so
+
+Several processes may share a folder where each is given cells of its own: every file belongs to one cell, but for the
+worlds, which are the same whoever makes them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
@@ -35,7 +39,7 @@ from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, StudyTas
 from surgmotion_jax.runs.study.pictures import write_strips
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
-CONFIG_FILE, SECONDS_FILE, FAILED_FILE = "study.config.json", "seconds.json", "failed.json"
+CONFIG_FILE = "study.config.json"
 Say = Callable[[str], None]
 
 
@@ -46,27 +50,42 @@ def study(
     *,
     hours: float = 0.0,
     workers: int = 0,
+    only: str = "*",
     after: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Does what is left of a study, and calls `after` for each finished cell. Returns whether all is done.
+    """Does what is left of a study, and calls `after` for each finished cell. Returns whether all of it is done.
 
-    No cell is begun once `hours` are over (0: no limit). Raises ValueError for a folder that holds another study.
+    No cell is begun once `hours` are over (0: no limit), nor one whose name the pattern `only` does not match. Raises
+    ValueError for a folder that holds another study, and for a pattern that matches no cell.
     """
     started, place = time.time(), Path(workdir)
+    chosen = matching(config, only)
     begin(config, place)
-    for cell in cells(config):
-        if evaluated(config, cell, place) or key_of(cell) in read_failures(place):
+    for cell in chosen:
+        if evaluated(config, cell, place) or read_note(place, cell).failed:
             continue
         if hours and time.time() - started > 3600 * hours:
             return False
         say(f"== {cell.arm}, seed {cell.seed}, strength {cell.strength:g}")
-        begun = time.time()
+        begun, failed = time.time(), ""
         try:
-            _do(config, cell, place, say, workers)
+            failed = _do(config, cell, place, say, workers)
         finally:
-            _note_seconds(place, cell, time.time() - begun)
+            _write_note(place, cell, Note(read_note(place, cell).seconds + time.time() - begun, failed))
         after()
     return True
+
+
+def matching(config: StudyConfig, pattern: str) -> list[Cell]:
+    """Cells whose name, as 1/plain-0, matches a pattern of the shell. Raises ValueError where there is none."""
+    every = cells(config)
+    chosen = [cell for cell in every if fnmatch.fnmatchcase(key_of(cell), pattern)]
+    if not chosen:
+        raise ValueError(
+            f"cells={pattern!r} matches none of the {len(every)} cells, {key_of(every[0])} to {key_of(every[-1])}; a "
+            "pattern is as */plain-0 or 1/*: strength, arm, seed"
+        )
+    return chosen
 
 
 def begin(config: StudyConfig, place: Path) -> None:
@@ -90,7 +109,10 @@ def world_folder(place: Path, strength: float, layout: str) -> Path:
 
 
 def world(config: StudyConfig, strength: float, layout: str, place: Path, workers: int) -> Path:
-    """The folder of a simulated data set, which is made if it is not there."""
+    """The folder of a simulated data set, which is made if it is not there.
+
+    Where another process of the study makes the same at the same time, the first to end keeps its own.
+    """
     folder, asked = world_folder(place, strength, layout), config.worlds[layout]
     if not folder.exists():
         what = SetConfig(
@@ -105,9 +127,12 @@ def world(config: StudyConfig, strength: float, layout: str, place: Path, worker
             zoom=asked.zoom or config.zoom,
             exchange=True,
         )
-        aside = folder.with_name(f".{layout}.part")
+        aside = folder.with_name(f".{layout}.{os.getpid()}.part")
         generate(what, aside, workers)
-        os.replace(aside, folder)
+        if folder.exists():
+            shutil.rmtree(aside)
+        else:
+            os.replace(aside, folder)
     return folder
 
 
@@ -144,15 +169,14 @@ def result_folder(place: Path, cell: Cell, task: str) -> Path:
     return place / "results" / f"{cell.strength:g}" / task / cell.name
 
 
-def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) -> None:
+def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) -> str:
+    """Why there is nothing to evaluate; empty where all tasks have results."""
     checkpoint = f"{config.encoder}:{cell.seed}"
     if cell.arm not in (RANDOM, TUNED):
         pretrain(config, cell, place, workers)
         checkpoint = str(pretrained(place, cell))
         if not (pretrained(place, cell) / "checkpoints").exists():
-            failures = read_failures(place) | {key_of(cell): "pretraining ended without a checkpoint"}
-            storage.write_text_atomic(place / FAILED_FILE, json.dumps(failures, indent=1) + "\n")
-            return
+            return "pretraining ended without a checkpoint"
     source = open_source(checkpoint)
     if cell == Cell(cell.arm, config.seeds[0], config.middle) and cell.arm != TUNED:
         _show(config, cell, source, place, workers)  # before the results, which say that a cell is done
@@ -160,6 +184,7 @@ def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) ->
         root = world(config, cell.strength, task.world, place, workers)
         say(f"{name}: {cell.name}")
         evaluate_source(evaluation_of(task, cell), source, root / task.table, result_folder(place, cell, name))
+    return ""
 
 
 def _show(config: StudyConfig, cell: Cell, source: Source, place: Path, workers: int) -> None:
@@ -194,23 +219,24 @@ def extent_of(cell: Cell) -> Extent:
     return Extent((f"seed={cell.seed}",), "flops")
 
 
-def read_seconds(place: Path) -> dict[str, float]:
-    """What each cell took."""
-    return _read_table(place / SECONDS_FILE)
+@dataclass(frozen=True)
+class Note:
+    """What is said of a cell beside its results."""
+
+    seconds: float = 0.0
+    failed: str = ""
 
 
-def read_failures(place: Path) -> dict[str, str]:
-    """Why cells were left without results."""
-    return _read_table(place / FAILED_FILE)
+def read_note(place: Path, cell: Cell) -> Note:
+    """What a cell took so far, and why it has no results; zero and nothing before it began."""
+    path = _note_path(place, cell)
+    return Note(**storage.read_json(path)) if path.exists() else Note()
 
 
-def _read_table(path: Path) -> dict[str, Any]:
-    """What a file says of each cell; nothing where there is none yet."""
-    found: dict[str, Any] = storage.read_json(path) if path.exists() else {}
-    return found
+def _write_note(place: Path, cell: Cell, note: Note) -> None:
+    told = {"seconds": round(note.seconds, 1), "failed": note.failed}
+    storage.write_text_atomic(_note_path(place, cell), json.dumps(told) + "\n")
 
 
-def _note_seconds(place: Path, cell: Cell, seconds: float) -> None:
-    key, spent = key_of(cell), read_seconds(place)
-    spent[key] = round(spent.get(key, 0.0) + seconds, 1)
-    storage.write_text_atomic(place / SECONDS_FILE, json.dumps(spent, indent=1) + "\n")
+def _note_path(place: Path, cell: Cell) -> Path:
+    return place / "cells" / f"{cell.strength:g}" / f"{cell.name}.json"
