@@ -22,6 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.data.frames = 8
     c.data.fps = 4.0
     c.data.canvas = (96, 96)
+    c.data.memory_gb = 1.0  # all videos of the study, decoded once
     c.augment.crop = 64  # 4 x 8 x 8 = 256 tokens
     c.augment.scale = (0.35, 1.0)
     c.optim.batch = 16

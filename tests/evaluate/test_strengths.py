@@ -7,7 +7,7 @@ import pytest
 
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.seeds import SeedMean
-from surgmotion_jax.evaluate.compare.strengths import Measured, scores
+from surgmotion_jax.evaluate.compare.strengths import Measured, scores, units_of
 
 CASES = 30
 NOISE_C = np.random.default_rng(5).normal(0, 0.02, CASES)
@@ -20,7 +20,7 @@ def one(*means: float, noise: float = 1.0, sign: int = 1) -> Measured:
         value_C = sign * (mean + noise * (NOISE_C - NOISE_C.mean()))
         return lambda rows: float(value_C[rows].mean())
 
-    return Measured(SeedMean(tuple(map(statistic, means))), CASES, sign)
+    return Measured(SeedMean(tuple(map(statistic, means))), units_of([str(c) for c in range(CASES)], ""), sign)
 
 
 def world(lead_by_strength: dict[float, float], sign: int = 1) -> dict:
@@ -63,6 +63,24 @@ def test_seeds_that_disagree_widen_the_interval():
         if curve.arm == "plain"
     ]
     assert widths[1] > 3 * widths[0]
+
+
+def test_pictures_of_one_operation_are_drawn_together_and_count_as_one():
+    names = [f"set/{c // 3:03d}_{c % 3}" for c in range(CASES)]
+    units = units_of(names, r"set/\d+")
+    assert [list(unit) for unit in units[:2]] == [[0, 1, 2], [3, 4, 5]]
+    assert len(units) == CASES // 3
+    assert len(units_of(names, "elsewhere")) == len(units_of(names, "")) == CASES
+    alike_C = np.repeat(NOISE_C[: CASES // 3], 3)
+    column = SeedMean((lambda rows: float(alike_C[rows].mean()),))
+    together, apart = Measured(column, units, 1), Measured(column, units_of(names, ""), 1)
+    rng = np.random.default_rng(0)
+    spread = [
+        np.std([one.drawn(rng.integers(0, len(one.units), len(one.units)), np.zeros(1, int)) for _ in range(400)])
+        for one in (together, apart)
+    ]
+    assert together.value() == apart.value()
+    assert spread[0] > 1.4 * spread[1], "three pictures alike say no more than one"
 
 
 def test_cases_are_drawn_alike_for_all_so_that_what_they_share_cancels():

@@ -1,11 +1,12 @@
 """Encoders of several arms against the strength of nuisance: scores between two anchors, and whether a gap grows.
 
 A score is 0 for random weights and 100 for training end to end, on the same task at the same strength. Letters: S seeds
-of an arm, G strengths, K tasks, B draws of test cases and seeds.
+of an arm, G strengths, K tasks, B draws of operations and seeds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Measured:
     """One arm on one task at one strength."""
 
     statistic: SeedMean
-    cases: int
+    units: tuple[np.ndarray, ...]  # the cases of each operation, which are drawn together
     sign: int  # 1 where more is better, else -1
 
     @property
@@ -34,10 +35,11 @@ class Measured:
 
     def value(self) -> float:
         """The mean over seeds and all cases; more is better."""
-        return self.sign * self.statistic(np.arange(self.cases))
+        return self.sign * self.statistic(np.arange(sum(map(len, self.units))))
 
-    def drawn(self, rows: np.ndarray, seeds: np.ndarray) -> float:
-        """The mean of some seeds over the cases drawn."""
+    def drawn(self, units: np.ndarray, seeds: np.ndarray) -> float:
+        """The mean of some seeds over the operations drawn."""
+        rows = np.concatenate([self.units[unit] for unit in units])
         return self.sign * float(self.statistic.each(rows)[seeds].mean())
 
 
@@ -76,8 +78,12 @@ class Scores:
     without: tuple[str, ...] = ()  # tasks left out of means: somewhere end to end is not above random weights
 
 
-def measured(column: Column, metric: str) -> Measured:
-    """A column by one of its measures. Raises ValueError where it has none of that name."""
+def measured(column: Column, metric: str, operation: str = "") -> Measured:
+    """A column by one of its measures. Raises ValueError where it has none of that name.
+
+    Cases whose names begin alike, as far as the regular expression `operation` matches, are of one operation; without
+    it each is its own.
+    """
     task = task_of_results(column.fields)
     first = task.measures([column.runs[0].tables[case] for case in column.cases])
     named = [m for m in first if m.name == metric]
@@ -85,7 +91,16 @@ def measured(column: Column, metric: str) -> Measured:
         raise ValueError(f"{column.name}: has no {metric}; there are {', '.join(dict.fromkeys(m.name for m in first))}")
     chosen = next((m for m in named if (m.name, m.convention) == task.choice), named[0])
     statistic = column.measures(task, column.cases)[chosen.name, chosen.convention]
-    return Measured(statistic, len(column.cases), 1 if chosen.higher else -1)
+    return Measured(statistic, units_of(column.cases, operation), 1 if chosen.higher else -1)
+
+
+def units_of(cases: Sequence[str], operation: str) -> tuple[np.ndarray, ...]:
+    """Numbers of the cases of each operation; a case whose name does not match is its own."""
+    by_name: dict[str, list[int]] = {}
+    for number, case in enumerate(cases):
+        found = re.match(operation, case) if operation else None
+        by_name.setdefault(found[0] if found else case, []).append(number)
+    return tuple(map(np.array, by_name.values()))
 
 
 def scores(
@@ -93,9 +108,9 @@ def scores(
 ) -> Scores:
     """Curves of all arms, differences to the first of the compared arms, and how its lead over the second grows.
 
-    Each draw takes cases of every task, the same for all arms and strengths, and seeds, the same for all arms that have
-    as many. The anchors' distance is that of all cases, so that no draw divides by a small number. Without both anchors
-    there is no score.
+    Each draw takes operations of every task, the same for all arms and strengths, and seeds, the same for all arms that
+    have as many. The anchors' distance is that of all cases, so that no draw divides by a small number. Without both
+    anchors there is no score.
     """
     tasks = tuple(dict.fromkeys(task for _, task, _ in found))
     strengths = tuple(sorted({strength for _, _, strength in found}))
@@ -151,9 +166,9 @@ def _tables(one_KxG: Sequence[Sequence[Measured | None]], resamples: int) -> tup
 
 
 def _draw(number: int, task: int, one: Measured) -> tuple[np.ndarray, np.ndarray]:
-    """Cases and seeds of a draw: those of a task do not depend on arm and strength."""
-    cases = np.random.default_rng([number, 0, task]).integers(0, one.cases, one.cases)
-    return cases, np.random.default_rng([number, 1, one.seeds]).integers(0, one.seeds, one.seeds)
+    """Operations and seeds of a draw: those of a task do not depend on arm and strength."""
+    units = np.random.default_rng([number, 0, task]).integers(0, len(one.units), len(one.units))
+    return units, np.random.default_rng([number, 1, one.seeds]).integers(0, one.seeds, one.seeds)
 
 
 def _over(gap: np.ndarray) -> np.ndarray:

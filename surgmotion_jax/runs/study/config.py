@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,10 +38,15 @@ class StudyTask:
     table: str = ""  # of own_frames: a table of labels in the place of labels.csv
     set: tuple[str, ...] = ()  # fields of that config, as data.frames=4
     tuned: tuple[str, ...] = ()  # more of these where the encoder is trained end to end
+    operation: str = ""  # a regular expression of how names of cases of one operation begin; empty: each is its own
 
     def __post_init__(self) -> None:
         if not (self.world and self.config and self.measures):
             raise ValueError("tasks: each needs its world, the config of an evaluation, and the measures that count")
+        try:
+            re.compile(self.operation)
+        except re.error as error:
+            raise ValueError(f"tasks: operation is {self.operation!r}, no regular expression: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _measured(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterato
         for name, task in config.tasks.items():
             column = read_column(f"{arm}, {strength:g}", [str(result_folder(place, c, name)) for c in of_arm])
             for metric in task.measures:
-                yield (arm, f"{name} {metric}", strength), measured(column, metric)
+                yield (arm, f"{name} {metric}", strength), measured(column, metric, task.operation)
 
 
 def _outcomes(config: StudyConfig, done: Sequence[Cell], place: Path) -> Iterator[tuple[str, Outcome | None]]:

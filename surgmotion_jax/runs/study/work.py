@@ -40,6 +40,7 @@ from surgmotion_jax.runs.study.pictures import write_strips
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
 CONFIG_FILE = "study.config.json"
+ADDED = ("worlds", "tasks")  # more of these may be added to a study, and those that it has stay as they are
 Say = Callable[[str], None]
 
 
@@ -89,13 +90,16 @@ def matching(config: StudyConfig, pattern: str) -> list[Cell]:
 
 
 def begin(config: StudyConfig, place: Path) -> None:
-    """Makes the folder, or checks that it holds this study, to which seeds, arms and strengths may be added."""
+    """Makes the folder, or checks that it holds this study, to which arms, seeds, strengths and tasks may be added."""
     storage.ensure_writable(place)
     path, told = place / CONFIG_FILE, json.loads(json.dumps(dataclasses.asdict(config)))
     free = ("arms", "more", "seeds", "strengths", "shares", "compared", "resamples")
     if path.exists():
         there = storage.read_json(path)
-        differing = [name for name in told if name not in free and told[name] != there.get(name)]
+        differing = [name for name in told if name not in (*free, *ADDED) and told[name] != there.get(name)]
+        differing += [
+            f"{name}.{key}" for name in ADDED for key, of in there[name].items() if told[name].get(key, of) != of
+        ]
         if differing:
             raise ValueError(
                 f"{place}: holds a study with other {', '.join(differing)}; name another --workdir, or undo the changes"
