@@ -12,7 +12,6 @@ from surgmotion_jax.evaluate.compare.comparison import SIGNIFICANT
 from surgmotion_jax.evaluate.compare.strengths import Place, Scores
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference
 from surgmotion_jax.pages.evaluation import rows_table
-from surgmotion_jax.pretrain.ablation import Outcome
 from surgmotion_jax.report.html import Section, escape, page, sentence
 from surgmotion_jax.report.pictures import jpeg_uri
 from surgmotion_jax.report.svg import Chart, Line, Look, chart_figure
@@ -24,13 +23,26 @@ STRIP_BYTES = 60_000
 
 
 @dataclass(frozen=True)
+class Learnt:
+    """What pretraining an arm came to. NaN where nothing was logged."""
+
+    clips: int  # seen in all steps
+    tflop: float
+    heldout: float
+    over_constant: float  # percent
+    rankme: float
+    collapsed: str  # from which step on, if it has
+    curve: tuple[tuple[int, float, float], ...] = ()  # step, percent better than a constant, RankMe
+
+
+@dataclass(frozen=True)
 class StudyPage:
     """What is shown."""
 
     scores: Scores
     values: Mapping[Place, float]  # means over seeds
     fewer: Mapping[Place, float]  # the same with a share of the labelled cases in the place of a strength
-    outcomes: Mapping[str, Outcome | None]  # of pretraining; None for a run that did not reach its last step
+    learnt: Mapping[str, Learnt | None]  # by cell; None for a run that did not reach its last step
     failures: Mapping[str, str]  # cells without results, and why
     strips: Mapping[str, np.ndarray]  # uint8 [H,W,3]: the windows' last frames, then by arm their features as colours
     compared: tuple[str, str]
@@ -50,7 +62,7 @@ def as_html(study: StudyPage) -> str:
         Section("Measures", rows_table(*value_table(study))),
         *([Section("Fewer labels", rows_table(*fewer_table(study)))] if study.fewer else []),
         *([Section("Features", strips_html(study.strips))] if study.strips else []),
-        Section("Pretraining", rows_table(*outcome_table(study)) if study.outcomes else sentence("Not begun.")),
+        Section("Pretraining", pretraining_html(study)),
         Section("Again", sentence(study.command)),
     ]
     return page("Study", first, sections, "study report")
@@ -65,7 +77,7 @@ def as_markdown(study: StudyPage) -> str:
         "Differences": difference_table(study),
         "Measures": value_table(study),
         "Fewer labels": fewer_table(study),
-        "Pretraining": outcome_table(study),
+        "Pretraining": learnt_table(study),
     }
     for title, (header, rows) in tables.items():
         if rows:
@@ -75,10 +87,12 @@ def as_markdown(study: StudyPage) -> str:
 
 SCORE = (
     "A score is 0 for random weights under the same head and 100 for training end to end, on the same task at the same "
-    "strength, averaged over tasks. Intervals are of draws of test cases and seeds."
+    "strength, averaged over tasks. Intervals are of draws of operations and seeds."
 )
-
-
+LEARNT = (
+    "Lines are means over seeds and strengths. Every arm has an error of its own, of features or of pixels; the gain "
+    "over the best constant is what can be compared. RankMe is of the features that are evaluated."
+)
 COLOURED = (
     "The same windows of one task, and the first three principal components of their last tokens as red, green and "
     "blue. Each arm has components of its own: look at what is set apart, not at the colour."
@@ -181,21 +195,50 @@ def _values(values: Mapping[Place, float], by: str, steps: Sequence[float]) -> T
     return ("task", by, *order), rows
 
 
-def outcome_table(study: StudyPage) -> Table:
+def pretraining_html(study: StudyPage) -> str:
+    """How the arms learnt, a line an arm, and a row a run."""
+    if not study.learnt:
+        return sentence("Not begun.")
+    return learning_figures(study) + rows_table(*learnt_table(study)) + sentence(LEARNT)
+
+
+def learning_figures(study: StudyPage) -> str:
+    """Held-out gains and ranks against steps, means over the runs of an arm."""
+    runs: dict[str, list[np.ndarray]] = {}
+    for name, learnt in study.learnt.items():
+        if learnt and learnt.curve:
+            runs.setdefault(arm_of(name), []).append(np.array(learnt.curve))
+    charts = []
+    for column, title, unit in ((1, "Held out, better than a constant", "%"), (2, "RankMe of held-out features", "")):
+        lines = []
+        for number, (arm, curve) in enumerate(runs.items()):
+            step_N = curve[0][:, 0]
+            value_N = np.mean([one[:, column] for one in curve if np.array_equal(one[:, 0], step_N)], 0)
+            lines.append(Line(arm, step_N, value_N, number % COLOURS, LOOKS[number // COLOURS % len(LOOKS)]))
+        charts.append(chart_figure(Chart(title, tuple(lines), unit)) if lines else "")
+    return "".join(charts)
+
+
+def arm_of(run: str) -> str:
+    """`plain` of `1/plain-0`."""
+    return run.rpartition("/")[2].rpartition("-")[0]
+
+
+def learnt_table(study: StudyPage) -> Table:
     """A row a run of pretraining: clips, operations, held-out error, ranks, and whether it collapsed or failed."""
     rows = [
         (name, *("-",) * 5, "did not reach its last step")
-        if o is None
+        if one is None
         else (
             name,
-            f"{o.clips:,}",
-            _number(o.tflop, 1),
-            _number(o.heldout, 3),
-            _number(o.over_constant, 1),
-            _number(o.rankme, 1),
-            o.collapsed,
+            f"{one.clips:,}",
+            _number(one.tflop, 1),
+            _number(one.heldout, 3),
+            _number(one.over_constant, 1),
+            _number(one.rankme, 1),
+            one.collapsed,
         )
-        for name, o in study.outcomes.items()
+        for name, one in study.learnt.items()
     ]
     rows += [(name, *("-",) * 5, why) for name, why in study.failures.items()]
     return ("run", "clips", "TFLOP", "held-out error", "better than a constant, %", "RankMe", "collapsed"), rows

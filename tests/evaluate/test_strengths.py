@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
-from surgmotion_jax.evaluate.compare.seeds import SeedMean
-from surgmotion_jax.evaluate.compare.strengths import Measured, scores, units_of
+from surgmotion_jax.evaluate.compare import strengths
+from surgmotion_jax.evaluate.compare.seeds import Column, Run
+from surgmotion_jax.evaluate.compare.strengths import ByOperation, Measured, by_operation, measured, scores
+from surgmotion_jax.evaluate.tasks.task import Measure
 
 CASES = 30
 NOISE_C = np.random.default_rng(5).normal(0, 0.02, CASES)
@@ -16,11 +18,8 @@ NOISE_C = np.random.default_rng(5).normal(0, 0.02, CASES)
 def one(*means: float, noise: float = 1.0, sign: int = 1) -> Measured:
     """A seed for each mean, over cases that differ alike for everybody."""
 
-    def statistic(mean: float):
-        value_C = sign * (mean + noise * (NOISE_C - NOISE_C.mean()))
-        return lambda rows: float(value_C[rows].mean())
-
-    return Measured(SeedMean(tuple(map(statistic, means))), units_of([str(c) for c in range(CASES)], ""), sign)
+    value_C = noise * (NOISE_C - NOISE_C.mean())
+    return Measured(sign * np.array([mean + value_C for mean in means]), np.ones((len(means), CASES), int), sign)
 
 
 def world(lead_by_strength: dict[float, float], sign: int = 1) -> dict:
@@ -65,22 +64,46 @@ def test_seeds_that_disagree_widen_the_interval():
     assert widths[1] > 3 * widths[0]
 
 
-def test_pictures_of_one_operation_are_drawn_together_and_count_as_one():
-    names = [f"set/{c // 3:03d}_{c % 3}" for c in range(CASES)]
-    units = units_of(names, r"set/\d+")
-    assert [list(unit) for unit in units[:2]] == [[0, 1, 2], [3, 4, 5]]
-    assert len(units) == CASES // 3
-    assert len(units_of(names, "elsewhere")) == len(units_of(names, "")) == CASES
-    alike_C = np.repeat(NOISE_C[: CASES // 3], 3)
-    column = SeedMean((lambda rows: float(alike_C[rows].mean()),))
-    together, apart = Measured(column, units, 1), Measured(column, units_of(names, ""), 1)
-    rng = np.random.default_rng(0)
-    spread = [
-        np.std([one.drawn(rng.integers(0, len(one.units), len(one.units)), np.zeros(1, int)) for _ in range(400)])
-        for one in (together, apart)
-    ]
-    assert together.value() == apart.value()
-    assert spread[0] > 1.4 * spread[1], "three pictures alike say no more than one"
+class Means:
+    """A task with a measure that is a mean over cases, and one that is not."""
+
+    choice = ("dice", "")
+
+    def measures(self, tables):
+        value_C = np.array([float(table["dice"][0]) for table in tables])
+
+        def over_known(reduce):
+            known_C = np.isfinite(value_C)
+            return lambda rows: float(reduce(value_C[rows][known_C[rows]])) if known_C[rows].any() else np.nan
+
+        return [Measure("dice", "", over_known(np.mean)), Measure("worst", "", over_known(np.min))]
+
+
+@pytest.fixture
+def column(monkeypatch):
+    monkeypatch.setattr(strengths, "task_of_results", lambda fields: Means())
+    values = {"s/01_1": 0.1, "s/01_2": 0.3, "s/02_1": 0.8, "s/03_1": np.nan}
+    tables = {case: {"dice": np.array([value])} for case, value in values.items()}
+    return Column("c", (Run("w", {}, tables),))
+
+
+def test_pictures_of_one_operation_are_drawn_together(column):
+    together, apart = by_operation(column, "dice", r"s/\d+"), by_operation(column, "dice")
+    assert together == ByOperation(1, {"s/01": (pytest.approx(0.4), 2), "s/02": (0.8, 1), "s/03": (0.0, 0)})
+    assert list(apart.sums) == list(column.cases)
+    one_arm = measured([together, together])
+    assert (one_arm.seeds, one_arm.operations) == (2, 3)
+    assert one_arm.value() == measured([apart]).value() == pytest.approx(0.4)
+    assert one_arm.drawn(np.array([0, 0]), np.array([1])) == pytest.approx(0.2)
+
+
+def test_what_is_no_mean_over_cases_and_what_was_tested_elsewhere_cannot_be_counted(column):
+    with pytest.raises(ValueError, match="worst is 0.1 of all cases, and 0.4 as a mean over them"):
+        by_operation(column, "worst")
+    with pytest.raises(ValueError, match="c: has no iou; there are dice, worst"):
+        by_operation(column, "iou")
+    with pytest.raises(ValueError, match="seeds were tested on different operations; not in both are b"):
+        measured([ByOperation(1, {"a": (1.0, 1)}), ByOperation(1, {"a": (1.0, 1), "b": (1.0, 1)})])
 
 
 def test_cases_are_drawn_alike_for_all_so_that_what_they_share_cancels():

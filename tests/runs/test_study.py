@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +13,14 @@ from surgmotion_jax import config as door
 from surgmotion_jax.commands import study_run
 from surgmotion_jax.commands.configs import study_config
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
+from surgmotion_jax.evaluate.compare.strengths import ByOperation
+from surgmotion_jax.pages.study import Learnt
 from surgmotion_jax.runs.ablation import Ablated
 from surgmotion_jax.runs.ending import Ending
 from surgmotion_jax.runs.study import pictures, work
 from surgmotion_jax.runs.study.config import Cell, StudyConfig, StudyTask, StudyWorld, cells
+from surgmotion_jax.runs.study.findings import find
+from surgmotion_jax.runs.study.record import CellRecord, read_record, write_record
 from surgmotion_jax.runs.study.work import begin, evaluation_of, study
 
 TASK = StudyTask(
@@ -29,6 +34,9 @@ WORLDS = {"pretrain": StudyWorld(), "own_frames": StudyWorld()}
 CONFIG = StudyConfig(
     WORLDS, {"tools": TASK}, arms=("plain", "pixel"), more=("sigreg",), seeds=(0, 1), strengths=(0.0, 2.0)
 )
+
+
+VALUES = ByOperation(1, {"a": (0.5, 2), "b": (0.25, 1)})
 
 
 def test_anchors_and_main_arms_come_first_and_every_cell_once():
@@ -103,7 +111,7 @@ def test_no_cell_begins_after_its_hours(tmp_path, monkeypatch):
 
 def test_processes_with_seeds_of_their_own_share_a_folder_and_leave_no_cell(tmp_path, monkeypatch):
     did = []
-    monkeypatch.setattr(work, "_do", lambda config, cell, *rest: did.append(cell) or "")
+    monkeypatch.setattr(work, "_do", lambda config, cell, known, *rest: did.append(cell) or [known])
     for pattern in ("*-0", "*-1", "*-0.*"):
         assert study(CONFIG, str(tmp_path), lambda text: None, only=pattern)
     assert len(did) == len(set(did)) == len(cells(CONFIG))
@@ -122,6 +130,24 @@ def test_a_world_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypat
     monkeypatch.setattr(work, "generate", generate)
     assert work.world(CONFIG, 1.0, "own_frames", tmp_path, 0) == folder
     assert [path.name for path in folder.parent.rglob("*")] == ["own_frames", "theirs"]
+
+
+def test_a_record_is_read_as_it_was_written_and_a_task_that_is_added_is_all_that_it_lacks(tmp_path):
+    cell = Cell("plain", 0, 2.0)
+    learnt = Learnt(32_000, 35.0, 0.25, 42.0, float("nan"), "no", ((0, -50.0, 33.0), (500, 41.5, float("nan"))))
+    assert read_record(tmp_path, cell) == CellRecord()
+    for record in (CellRecord(3.0, "why"), CellRecord(12.3, "", learnt, {"tools mAP": VALUES})):
+        write_record(tmp_path, cell, record)
+        assert repr(read_record(tmp_path, cell)) == repr(record), "by text, since no number is not itself"
+        assert record.ended(CONFIG)
+    more = dataclasses.replace(CONFIG, tasks={**CONFIG.tasks, "more": TASK})
+    assert read_record(tmp_path, cell).lacks(more) == ["more"]
+    page = find(CONFIG, str(tmp_path), "")
+    assert page.values == {("plain", "tools mAP", 2.0): 0.25}
+    path = tmp_path / "cells" / "2" / "plain-0.json"
+    path.write_text(path.read_text().replace("0.5, 2", "0.5"))
+    with pytest.raises(ValueError, match=r"plain-0\.json: no record of a cell .*; delete it to do the cell again"):
+        read_record(tmp_path, cell)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +170,11 @@ def test_an_arm_without_a_checkpoint_is_noted_and_the_others_go_on(tmp_path, mon
     monkeypatch.setattr(work, "_show", lambda *args: None)
     monkeypatch.setattr(work, "world", lambda *args: tmp_path)
     monkeypatch.setattr(work, "evaluate_source", lambda config, source, *rest: said.append(source))
+    monkeypatch.setattr(work, "read_column", lambda *args: None)
+    monkeypatch.setattr(work, "by_operation", lambda *args: VALUES)
     assert study(few, str(tmp_path), lambda text: None)
     assert said == ["random:vit_pico/8:0", "random:vit_pico/8:0"], "the anchors"
-    failed = {cell for cell in cells(few) if work.read_note(tmp_path, cell).failed}
+    failed = {cell for cell in cells(few) if read_record(tmp_path, cell).failed}
     assert failed == {Cell("plain", 0, 0.0), Cell("pixel", 0, 0.0)}
 
 
@@ -192,8 +220,14 @@ def test_a_whole_study_of_minutes(tmp_path, capsys):
     assert {key[1] for key in measured} == {"0", "2", "0.5"}, "strengths, and the share of labels"
     assert len(measured) == 2 * 3
     assert "-" not in {cell for row in measured.values() for cell in row}, "every arm has a number of every task"
-    assert all(work.read_note(tmp_path, cell).seconds > 0 for cell in cells(study_config(argv[:1])))
+    config = study_config(argv[:1])
+    assert all(read_record(tmp_path, cell).seconds > 0 for cell in cells(config))
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {"frames", RANDOM, "plain", "pixel"}
     before = (tmp_path / "study.md").read_text()
     assert study_run.main(argv) == 0
     assert (tmp_path / "study.md").read_text() == before, "what is done stays"
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path / "cells", elsewhere / "cells")
+    assert study_run.main([argv[0], f"--workdir={elsewhere}"]) == 0
+    assert (elsewhere / "study.md").read_text().replace(str(elsewhere), str(tmp_path)) == before, "records are all"
+    assert not (elsewhere / "worlds").exists()

@@ -6,8 +6,10 @@ import numpy as np
 
 from surgmotion_jax.evaluate.anchors import TUNED
 from surgmotion_jax.evaluate.compare.strengths import scores
-from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, verdict
+from surgmotion_jax.pages.study import Learnt, StudyPage, as_html, as_markdown, verdict
 from tests.evaluate.test_strengths import one, world
+
+LEARNT = Learnt(32_000, 35.0, 0.25, 42.0, 16.5, "no", ((0, -50.0, 33.0), (500, 41.5, 16.5)))
 
 
 def page(found) -> StudyPage:
@@ -18,7 +20,7 @@ def page(found) -> StudyPage:
         made,
         values,
         {("plain", "t", 0.1): 0.25, ("random", "t", 0.1): 0.125},
-        {"0/all-0": None},
+        {"0/all-0": None, "0/plain-0": LEARNT, "1/plain-0": LEARNT},
         ended,
         {"frames": np.zeros((8, 16, 3), np.uint8), "plain": np.full((8, 16, 3), 200, np.uint8)},
         ("plain", "pixel"),
@@ -46,7 +48,7 @@ def test_a_task_without_room_is_named():
 def test_the_page_begins_with_the_finding_and_draws_a_line_an_arm():
     html = as_html(page(world({0.0: 0.0, 1.0: 0.1})))
     assert html.index("The lead of plain over pixel") < html.index("<svg") < html.index("<h2>Differences")
-    assert html.count('data-line="plain"') == 2 * 3, "itself and its interval, drawn for two widths"
+    assert html.count('data-line="plain"') == 2 * 3 + 2, "itself and its interval for two widths, and two of learning"
     assert ">strength</text>" in html
     assert "6 of 14 cells, 1.2 hours" in html
     assert html.index('alt="frames"') < html.index('alt="plain"')
@@ -59,4 +61,5 @@ def test_markdown_has_a_row_an_arm_and_strength_and_no_empty_table():
     assert "| task | share of labels | random | plain |" in text
     assert "| t | 0.1 | 0.125 | 0.250 |" in text
     assert "| 0/all-0 | - | - | - | - | - | did not reach its last step |" in text
+    assert "| 0/plain-0 | 32,000 | 35.0 | 0.250 | 42.0 | 16.5 | no |" in text
     assert "| 0/late-1 | - | - | - | - | - | ended |" in text

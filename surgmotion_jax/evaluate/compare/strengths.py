@@ -14,33 +14,45 @@ import numpy as np
 
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.comparison import holm
-from surgmotion_jax.evaluate.compare.seeds import Column, SeedMean
+from surgmotion_jax.evaluate.compare.seeds import Column
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference, difference_of
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 
 Place = tuple[str, str, float]  # arm, task, strength
 
 
+@dataclass(frozen=True)
+class ByOperation:
+    """A measure that is a mean over cases, of one evaluation: all that intervals over operations need."""
+
+    sign: int  # 1 where more is better, else -1
+    sums: Mapping[str, tuple[float, int]]  # by operation: the sum over its cases, and how many they are
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One arm on one task at one strength."""
+    """One arm on one task at one strength. Letter: U operations, which are drawn."""
 
-    statistic: SeedMean
-    units: tuple[np.ndarray, ...]  # the cases of each operation, which are drawn together
-    sign: int  # 1 where more is better, else -1
+    sum_SxU: np.ndarray
+    count_SxU: np.ndarray
+    sign: int
 
     @property
     def seeds(self) -> int:
-        return len(self.statistic.statistics_S)
+        return self.sum_SxU.shape[0]
+
+    @property
+    def operations(self) -> int:
+        return self.sum_SxU.shape[1]
 
     def value(self) -> float:
         """The mean over seeds and all cases; more is better."""
-        return self.sign * self.statistic(np.arange(sum(map(len, self.units))))
+        return self.drawn(np.arange(self.operations), np.arange(self.seeds))
 
-    def drawn(self, units: np.ndarray, seeds: np.ndarray) -> float:
-        """The mean of some seeds over the operations drawn."""
-        rows = np.concatenate([self.units[unit] for unit in units])
-        return self.sign * float(self.statistic.each(rows)[seeds].mean())
+    def drawn(self, operations: np.ndarray, seeds: np.ndarray) -> float:
+        """The mean of some seeds over the cases of the operations drawn."""
+        chosen = np.ix_(seeds, operations)
+        return self.sign * float((self.sum_SxU[chosen].sum(1) / self.count_SxU[chosen].sum(1)).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +90,11 @@ class Scores:
     without: tuple[str, ...] = ()  # tasks left out of means: somewhere end to end is not above random weights
 
 
-def measured(column: Column, metric: str, operation: str = "") -> Measured:
-    """A column by one of its measures. Raises ValueError where it has none of that name.
+def by_operation(column: Column, metric: str, operation: str = "") -> ByOperation:
+    """One of the measures of an evaluation.
 
     Cases whose names begin alike, as far as the regular expression `operation` matches, are of one operation; without
-    it each is its own.
+    it each is its own. Raises ValueError where there is no measure of that name, and where it is no mean over cases.
     """
     task = task_of_results(column.fields)
     first = task.measures([column.runs[0].tables[case] for case in column.cases])
@@ -90,17 +102,30 @@ def measured(column: Column, metric: str, operation: str = "") -> Measured:
     if not named:
         raise ValueError(f"{column.name}: has no {metric}; there are {', '.join(dict.fromkeys(m.name for m in first))}")
     chosen = next((m for m in named if (m.name, m.convention) == task.choice), named[0])
-    statistic = column.measures(task, column.cases)[chosen.name, chosen.convention]
-    return Measured(statistic, units_of(column.cases, operation), 1 if chosen.higher else -1)
-
-
-def units_of(cases: Sequence[str], operation: str) -> tuple[np.ndarray, ...]:
-    """Numbers of the cases of each operation; a case whose name does not match is its own."""
-    by_name: dict[str, list[int]] = {}
-    for number, case in enumerate(cases):
+    value_C = np.array([chosen.statistic(np.array([number])) for number in range(len(column.cases))])
+    known_C, whole = np.isfinite(value_C), chosen.statistic(np.arange(len(value_C)))
+    if not np.isclose(value_C[known_C].mean(), whole, rtol=1e-6):
+        raise ValueError(
+            f"{column.name}: {metric} is {whole:.6g} of all cases, and {value_C[known_C].mean():.6g} as a mean over "
+            "them; only a measure that is a mean over cases can be counted"
+        )
+    sums: dict[str, tuple[float, int]] = {}
+    for case, value, known in zip(column.cases, value_C, known_C, strict=True):
         found = re.match(operation, case) if operation else None
-        by_name.setdefault(found[0] if found else case, []).append(number)
-    return tuple(map(np.array, by_name.values()))
+        before, count = sums.get(name := found[0] if found else case, (0.0, 0))
+        sums[name] = (before + float(value), count + 1) if known else (before, count)
+    return ByOperation(1 if chosen.higher else -1, sums)
+
+
+def measured(seeds: Sequence[ByOperation]) -> Measured:
+    """The evaluations of an arm with several seeds. Raises ValueError where they are not of the same operations."""
+    first = seeds[0]
+    for one in seeds[1:]:
+        alone = sorted(first.sums.keys() ^ one.sums.keys())
+        if alone:
+            raise ValueError(f"seeds were tested on different operations; not in both are {', '.join(alone[:5])}")
+    table_SxUx2 = np.array([[one.sums[name] for name in first.sums] for one in seeds])
+    return Measured(table_SxUx2[..., 0], table_SxUx2[..., 1], first.sign)
 
 
 def scores(
@@ -167,8 +192,8 @@ def _tables(one_KxG: Sequence[Sequence[Measured | None]], resamples: int) -> tup
 
 def _draw(number: int, task: int, one: Measured) -> tuple[np.ndarray, np.ndarray]:
     """Operations and seeds of a draw: those of a task do not depend on arm and strength."""
-    units = np.random.default_rng([number, 0, task]).integers(0, len(one.units), len(one.units))
-    return units, np.random.default_rng([number, 1, one.seeds]).integers(0, one.seeds, one.seeds)
+    drawn = np.random.default_rng([number, 0, task]).integers(0, one.operations, one.operations)
+    return drawn, np.random.default_rng([number, 1, one.seeds]).integers(0, one.seeds, one.seeds)
 
 
 def _over(gap: np.ndarray) -> np.ndarray:

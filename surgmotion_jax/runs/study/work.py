@@ -4,7 +4,7 @@ worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
 pictures/ARM.npz                 features as colours
-cells/STRENGTH/ARM-N.json        the seconds that a cell took, all calls together, and why it has no results if so
+cells/STRENGTH/ARM-N.json        what came of a cell: all that the page needs
 
 Several processes may share a folder where each is given cells of its own: every file belongs to one cell, but for the
 worlds, which are the same whoever makes them.
@@ -18,25 +18,30 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from surgmotion_jax import config as door
 from surgmotion_jax import storage
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
+from surgmotion_jax.evaluate.compare.seeds import read_column
+from surgmotion_jax.evaluate.compare.strengths import by_operation
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.results import RESULTS_FILE
 from surgmotion_jax.evaluate.source import Source
+from surgmotion_jax.pages.study import Learnt
+from surgmotion_jax.pretrain.ablation import outcome
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.rows import all_rows
 from surgmotion_jax.pretrain.trials import name_of
+from surgmotion_jax.records import read_metrics
 from surgmotion_jax.registry import TERMINATED
-from surgmotion_jax.runs.ablation import TEACHER, Extent, ablate
+from surgmotion_jax.runs.ablation import TEACHER, Extent, ablate, trial_at
 from surgmotion_jax.runs.configuration import override_of, read_config, with_data
 from surgmotion_jax.runs.evaluation import evaluate_source, open_source
 from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, StudyTask, cells
 from surgmotion_jax.runs.study.pictures import write_strips
+from surgmotion_jax.runs.study.record import CellRecord, key_of, learnt_of, measure_of, read_record, write_record
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
 CONFIG_FILE = "study.config.json"
@@ -63,16 +68,18 @@ def study(
     chosen = matching(config, only)
     begin(config, place)
     for cell in chosen:
-        if evaluated(config, cell, place) or read_note(place, cell).failed:
+        before = known = read_record(place, cell)
+        if before.ended(config):
             continue
         if hours and time.time() - started > 3600 * hours:
             return False
         say(f"== {cell.arm}, seed {cell.seed}, strength {cell.strength:g}")
-        begun, failed = time.time(), ""
+        begun = time.time()
         try:
-            failed = _do(config, cell, place, say, workers)
+            for known in _do(config, cell, before, place, say, workers):
+                write_record(place, cell, known)
         finally:
-            _write_note(place, cell, Note(read_note(place, cell).seconds + time.time() - begun, failed))
+            write_record(place, cell, dataclasses.replace(known, seconds=before.seconds + time.time() - begun))
         after()
     return True
 
@@ -158,37 +165,45 @@ def pretrained(place: Path, cell: Cell) -> Path:
     return place / "pretrained" / f"{cell.strength:g}" / name_of(cell.arm, {"seed": str(cell.seed)})
 
 
-def evaluated(config: StudyConfig, cell: Cell, place: Path) -> bool:
-    """Whether a cell has results of every task."""
-    return all((result_folder(place, cell, task) / RESULTS_FILE).exists() for task in config.tasks)
-
-
-def key_of(cell: Cell) -> str:
-    """A cell in the files that speak of all."""
-    return f"{cell.strength:g}/{cell.name}"
-
-
 def result_folder(place: Path, cell: Cell, task: str) -> Path:
     """The workdir of an evaluation."""
     return place / "results" / f"{cell.strength:g}" / task / cell.name
 
 
-def _do(config: StudyConfig, cell: Cell, place: Path, say: Say, workers: int) -> str:
-    """Why there is nothing to evaluate; empty where all tasks have results."""
+def _do(
+    config: StudyConfig, cell: Cell, known: CellRecord, place: Path, say: Say, workers: int
+) -> Iterator[CellRecord]:
+    """What is known of a cell after its pretraining and after each task."""
     checkpoint = f"{config.encoder}:{cell.seed}"
     if cell.arm not in (RANDOM, TUNED):
         pretrain(config, cell, place, workers)
         checkpoint = str(pretrained(place, cell))
         if not (pretrained(place, cell) / "checkpoints").exists():
-            return "pretraining ended without a checkpoint"
+            yield dataclasses.replace(known, failed="pretraining ended without a checkpoint")
+            return
+        known = dataclasses.replace(known, learnt=_learnt(config, cell, place))
+        yield known
     source = open_source(checkpoint)
     if cell == Cell(cell.arm, config.seeds[0], config.middle) and cell.arm != TUNED:
         _show(config, cell, source, place, workers)  # before the results, which say that a cell is done
-    for name, task in config.tasks.items():
+    for name in known.lacks(config):
+        task, folder = config.tasks[name], result_folder(place, cell, name)
         root = world(config, cell.strength, task.world, place, workers)
-        say(f"{name}: {cell.name}")
-        evaluate_source(evaluation_of(task, cell), source, root / task.table, result_folder(place, cell, name))
-    return ""
+        if not (folder / RESULTS_FILE).exists():
+            say(f"{name}: {cell.name}")
+            evaluate_source(evaluation_of(task, cell), source, root / task.table, folder)
+        column = read_column(key_of(cell), [str(folder)])
+        found = {measure_of(name, metric): by_operation(column, metric, task.operation) for metric in task.measures}
+        known = dataclasses.replace(known, values={**known.values, **found})
+        yield known
+
+
+def _learnt(config: StudyConfig, cell: Cell, place: Path) -> Learnt | None:
+    """What the pretraining of a cell came to."""
+    folder, base = pretrained(place, cell), pretraining_of(config, world_folder(place, cell.strength, VIDEOS))
+    trial = trial_at(cell.arm, base, storage.as_path(folder.parent), {"seed": str(cell.seed)}, extent_of(cell))
+    records = read_metrics(folder)
+    return learnt_of(outcome(trial.name, trial.config, records, trial.title), records)
 
 
 def _show(config: StudyConfig, cell: Cell, source: Source, place: Path, workers: int) -> None:
@@ -221,26 +236,3 @@ def pretrain(config: StudyConfig, cell: Cell, place: Path, workers: int) -> None
 def extent_of(cell: Cell) -> Extent:
     """One seed, and for every arm the operations of plain V-JEPA."""
     return Extent((f"seed={cell.seed}",), "flops")
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is said of a cell beside its results."""
-
-    seconds: float = 0.0
-    failed: str = ""
-
-
-def read_note(place: Path, cell: Cell) -> Note:
-    """What a cell took so far, and why it has no results; zero and nothing before it began."""
-    path = _note_path(place, cell)
-    return Note(**storage.read_json(path)) if path.exists() else Note()
-
-
-def _write_note(place: Path, cell: Cell, note: Note) -> None:
-    told = {"seconds": round(note.seconds, 1), "failed": note.failed}
-    storage.write_text_atomic(_note_path(place, cell), json.dumps(told) + "\n")
-
-
-def _note_path(place: Path, cell: Cell) -> Path:
-    return place / "cells" / f"{cell.strength:g}" / f"{cell.name}.json"
