@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare import strengths
 from surgmotion_jax.evaluate.compare.seeds import Column, Run
 from surgmotion_jax.evaluate.compare.strengths import ByOperation, Measured, by_operation, measured, scores
-from surgmotion_jax.evaluate.tasks.task import Measure
+from surgmotion_jax.evaluate.tasks.task import Measure, mean_over, ratio_over
 
 CASES = 30
 NOISE_C = np.random.default_rng(5).normal(0, 0.02, CASES)
@@ -70,13 +72,13 @@ class Means:
     choice = ("dice", "")
 
     def measures(self, tables):
-        value_C = np.array([float(table["dice"][0]) for table in tables])
-
-        def over_known(reduce):
-            known_C = np.isfinite(value_C)
-            return lambda rows: float(reduce(value_C[rows][known_C[rows]])) if known_C[rows].any() else np.nan
-
-        return [Measure("dice", "", over_known(np.mean)), Measure("worst", "", over_known(np.min))]
+        value_C = [float(table["dice"][0]) for table in tables]
+        worst = Measure("worst", "", lambda rows: float(np.nanmin(np.array(value_C)[rows])))
+        return [
+            Measure("dice", "", mean_over(value_C)),
+            worst,
+            Measure("root", "", ratio_over([1.0], [2.0], math.sqrt)),
+        ]
 
 
 @pytest.fixture
@@ -98,9 +100,10 @@ def test_pictures_of_one_operation_are_drawn_together(column):
 
 
 def test_what_is_no_mean_over_cases_and_what_was_tested_elsewhere_cannot_be_counted(column):
-    with pytest.raises(ValueError, match="worst is 0.1 of all cases, and 0.4 as a mean over them"):
-        by_operation(column, "worst")
-    with pytest.raises(ValueError, match="c: has no iou; there are dice, worst"):
+    for name in ("worst", "root"):
+        with pytest.raises(ValueError, match=f"c: {name} is no mean over cases, .*; name another measure, as dice$"):
+            by_operation(column, name)
+    with pytest.raises(ValueError, match="c: has no iou; there are dice, worst, root"):
         by_operation(column, "iou")
     with pytest.raises(ValueError, match="seeds were tested on different operations; not in both are b"):
         measured([ByOperation(1, {"a": (1.0, 1)}), ByOperation(1, {"a": (1.0, 1), "b": (1.0, 1)})])

@@ -36,7 +36,7 @@ CONFIG = StudyConfig(
 )
 
 
-VALUES = ByOperation(1, {"a": (0.5, 2), "b": (0.25, 1)})
+VALUES = ByOperation(1, {"a": (0.5, 2.0), "b": (0.25, 1.0)})
 
 
 def test_anchors_and_main_arms_come_first_and_every_cell_once():
@@ -145,7 +145,7 @@ def test_a_record_is_read_as_it_was_written_and_a_task_that_is_added_is_all_that
     page = find(CONFIG, str(tmp_path), "")
     assert page.values == {("plain", "tools mAP", 2.0): 0.25}
     path = tmp_path / "cells" / "2" / "plain-0.json"
-    path.write_text(path.read_text().replace("0.5, 2", "0.5"))
+    path.write_text(path.read_text().replace("0.5, 2.0", "0.5"))
     with pytest.raises(ValueError, match=r"plain-0\.json: no record of a cell .*; delete it to do the cell again"):
         read_record(tmp_path, cell)
 

@@ -17,16 +17,17 @@ from surgmotion_jax.evaluate.compare.comparison import holm
 from surgmotion_jax.evaluate.compare.seeds import Column
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference, difference_of
 from surgmotion_jax.evaluate.tasks.families import task_of_results
+from surgmotion_jax.evaluate.tasks.task import Measure, Ratio
 
 Place = tuple[str, str, float]  # arm, task, strength
 
 
 @dataclass(frozen=True)
 class ByOperation:
-    """A measure that is a mean over cases, of one evaluation: all that intervals over operations need."""
+    """A measure of one evaluation that is a mean over cases, weighed or not: enough for intervals over operations."""
 
     sign: int  # 1 where more is better, else -1
-    sums: Mapping[str, tuple[float, int]]  # by operation: the sum over its cases, and how many they are
+    sums: Mapping[str, tuple[float, float]]  # by operation: the sum over its cases, and what it is divided by
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +103,24 @@ def by_operation(column: Column, metric: str, operation: str = "") -> ByOperatio
     if not named:
         raise ValueError(f"{column.name}: has no {metric}; there are {', '.join(dict.fromkeys(m.name for m in first))}")
     chosen = next((m for m in named if (m.name, m.convention) == task.choice), named[0])
-    value_C = np.array([chosen.statistic(np.array([number])) for number in range(len(column.cases))])
-    known_C, whole = np.isfinite(value_C), chosen.statistic(np.arange(len(value_C)))
-    if not np.isclose(value_C[known_C].mean(), whole, rtol=1e-6):
+    ratio = chosen.statistic
+    if not isinstance(ratio, Ratio) or ratio.transform is not float:
         raise ValueError(
-            f"{column.name}: {metric} is {whole:.6g} of all cases, and {value_C[known_C].mean():.6g} as a mean over "
-            "them; only a measure that is a mean over cases can be counted"
+            f"{column.name}: {metric} is no mean over cases, of which alone a study can draw intervals; name another "
+            f"measure, as {_means(first)}"
         )
-    sums: dict[str, tuple[float, int]] = {}
-    for case, value, known in zip(column.cases, value_C, known_C, strict=True):
+    sums: dict[str, tuple[float, float]] = {}
+    for case, total, count in zip(column.cases, ratio.total_V, ratio.count_V, strict=True):
         found = re.match(operation, case) if operation else None
-        before, count = sums.get(name := found[0] if found else case, (0.0, 0))
-        sums[name] = (before + float(value), count + 1) if known else (before, count)
+        before = sums.get(name := found[0] if found else case, (0.0, 0.0))
+        sums[name] = (before[0] + float(total), before[1] + float(count))
     return ByOperation(1 if chosen.higher else -1, sums)
+
+
+def _means(measures: Sequence[Measure]) -> str:
+    """Names of those that are means over cases."""
+    named = dict.fromkeys(m.name for m in measures if isinstance(m.statistic, Ratio) and m.statistic.transform is float)
+    return ", ".join(named) or "those of masks, depth and clips"
 
 
 def measured(seeds: Sequence[ByOperation]) -> Measured:

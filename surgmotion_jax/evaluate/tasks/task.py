@@ -124,29 +124,31 @@ def value_of(measures: Sequence[Measure], chosen: tuple[str, str], cases: int) -
     return measure.statistic(np.arange(cases)), measure.higher
 
 
-def mean_over(value_V: Sequence[float]) -> Statistic:
+@dataclass(frozen=True, eq=False)
+class Ratio:
+    """A statistic that is a sum over the cases drawn divided by another, and then transformed; NaN where that is 0."""
+
+    total_V: np.ndarray
+    count_V: np.ndarray
+    transform: Callable[[float], float]
+
+    def __call__(self, rows: np.ndarray) -> float:
+        count = self.count_V[rows].sum()
+        return self.transform(float(self.total_V[rows].sum() / count)) if count else float("nan")
+
+
+def mean_over(value_V: Sequence[float]) -> Ratio:
     """The mean of the cases drawn, those without a value left out; NaN without any."""
     values = np.asarray(value_V, np.float64)
-
-    def statistic(rows: np.ndarray) -> float:
-        drawn = values[rows]
-        known = drawn[np.isfinite(drawn)]
-        return float(known.mean()) if known.size else float("nan")
-
-    return statistic
+    known_V = np.isfinite(values)
+    return Ratio(np.where(known_V, values, 0.0), known_V.astype(np.float64), float)
 
 
 def ratio_over(
     total_V: Sequence[float] | np.ndarray, count_V: Sequence[float] | np.ndarray, transform: Callable[[float], float]
-) -> Statistic:
+) -> Ratio:
     """`transform` of the sum of totals divided by the sum of counts of the cases drawn; NaN where nothing counts."""
-    totals, counts = np.asarray(total_V, np.float64), np.asarray(count_V, np.float64)
-
-    def statistic(rows: np.ndarray) -> float:
-        count = counts[rows].sum()
-        return transform(float(totals[rows].sum() / count)) if count else float("nan")
-
-    return statistic
+    return Ratio(np.asarray(total_V, np.float64), np.asarray(count_V, np.float64), transform)
 
 
 def require_tables(tables: Sequence[Table]) -> None:

@@ -93,7 +93,7 @@ def _path(place: Path, cell: Cell) -> Path:
 
 
 def _values(sign: int, sums: Mapping[str, Sequence[float]]) -> ByOperation:
-    return ByOperation(sign, {name: (float(value), int(count)) for name, (value, count) in sums.items()})
+    return ByOperation(sign, {name: (float(value), float(count)) for name, (value, count) in sums.items()})
 
 
 def _learnt(found: Mapping[str, Any]) -> Learnt:
