@@ -130,16 +130,28 @@ def _walk(path: str) -> Iterator[str]:
         if path.lower().endswith(VIDEO_SUFFIXES):
             yield path
         return
-    for folder, names in _folders(path):
-        videos = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
-        yield from (os.path.join(folder, name) for name in videos)
-        # Beside video files, images are thumbnails and not frames.
-        if not videos and image_names(folder):
+    for folder, names, subfolders in _folders(path):
+        read, of_suffixes = _read(names, subfolders)
+        if of_suffixes == VIDEO_SUFFIXES:
+            yield from (os.path.join(folder, name) for name in read)
+        elif read:
             yield folder
 
 
-def _folders(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Folders at and below `path`, each with the names of its visible files in natural order."""
+def _read(names: list[str], subfolders: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Which files of a folder are read, and as what.
+
+    Beside video files, images are thumbnails and not frames; beside folders, so is an image that is alone.
+    """
+    videos = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+    if videos:
+        return videos, VIDEO_SUFFIXES
+    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    return ([] if len(images) == 1 and subfolders else images), IMAGE_SUFFIXES
+
+
+def _folders(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Folders at and below `path`, each with the names of its visible files in natural order, and its subfolders."""
     seen = set()
     for folder, subfolders, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
@@ -148,21 +160,21 @@ def _folders(path: str) -> Iterator[tuple[str, list[str]]]:
             continue
         seen.add(real)
         subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
-        yield folder, sorted((name for name in names if not name.startswith(".")), key=natural_key)
+        yield folder, sorted((name for name in names if not name.startswith(".")), key=natural_key), subfolders
 
 
 def passed_over(dataset: str, source: SourceConfig) -> list[Fault]:
-    """Files of a folder searched for videos that are none, counted by suffix; images beside videos are among them."""
+    """Files of a folder searched for videos that are none, counted by suffix; thumbnails are among them."""
     path = os.path.expanduser(source.path)
     if is_tfds(path) or is_records(path) or not os.path.isdir(path):
         return []
     by_suffix: dict[str, list[str]] = defaultdict(list)
-    for folder, names in _folders(path):
-        suffixes = {name: os.path.splitext(name)[1].lower() for name in names}
-        read = VIDEO_SUFFIXES if set(VIDEO_SUFFIXES) & set(suffixes.values()) else IMAGE_SUFFIXES
-        for name, suffix in suffixes.items():
-            if suffix not in read:
-                by_suffix[suffix or "no suffix"].append(os.path.relpath(os.path.join(folder, name), path))
+    for folder, names, subfolders in _folders(path):
+        read = set(_read(names, subfolders)[0])
+        for name in names:
+            if name not in read:
+                suffix = os.path.splitext(name)[1].lower() or "no suffix"
+                by_suffix[suffix].append(os.path.relpath(os.path.join(folder, name), path))
     return [Fault(dataset, path, _counted(suffix, names)) for suffix, names in by_suffix.items()]
 
 

@@ -85,3 +85,17 @@ def test_a_table_whose_paths_climb_out_is_refused(tmp_path: Path):
         expand("d", SourceConfig(str(tmp_path / "x" / "t.csv")))
     (tmp_path / "x" / "t.csv").write_text(f"path\n{tmp_path}/secret.mp4\n")
     assert len(expand("d", SourceConfig(str(tmp_path / "x" / "t.csv")))) == 1
+
+
+def test_an_image_alone_beside_folders_is_a_picture_of_them(tmp_path: Path):
+    """As `surgmotion simulate` writes a preview beside its folders of videos."""
+    frames = tmp_path / "case"
+    frames.mkdir()
+    for path in (frames / "1.jpg", frames / "2.jpg", tmp_path / "preview.jpg"):
+        path.touch()
+    source = SourceConfig(str(tmp_path))
+    assert [file.path for file in expand("d", source)] == [str(frames)]
+    assert [fault.reason for fault in passed_over("d", source)] == ["1 x .jpg: preview.jpg"]
+    (tmp_path / "second.jpg").touch()
+    assert [file.path for file in expand("d", source)] == [str(tmp_path), str(frames)]
+    assert not passed_over("d", source)
