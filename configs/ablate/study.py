@@ -1,9 +1,8 @@
 """What the arms of the study share: 2,000 steps on clips of 64 px from simulated operations.
 
-  surgmotion ablate --config=ablate/study --data=VIDEOS --workdir=runs/recipe --rows=plain --match=flops \
-      --grid=optim.ema=.99,.996 --config.probe.benchmark=cholect50 --config.probe.root=DIR
+  surgmotion ablate --config=ablate/study --data=VIDEOS --workdir=runs/recipe --rows=plain,pixel --match=flops
 
-These values are a first guess: such grids, on videos of another seed than the study's, have yet to choose the recipe.
+docs/study.md has the runs, on videos of another seed than the study's, that chose steps, batch and rate.
 """
 
 from ml_collections import ConfigDict
