@@ -110,7 +110,7 @@ def stamped_frames(
     """Decoded frames with their ticks, strictly ascending; a frame stamped out of order is left out.
 
     Frames keep the size of the passage. A frame without a stamp follows the one before it by the average step; without
-    any to follow, it ends here. In the place of a frame that could not be decoded stands the next, as damaged.
+    any to follow, it ends here. In the place of frames that are missing beside damage stands the next, as damaged.
     """
     # AVI stores no display times, and those made up for it are out of order where frames are reordered.
     by_dts = container.format.name == "avi"
@@ -125,7 +125,7 @@ def stamped_frames(
         tick = stamp if stamp is not None else (last or 0) + step
         if damage.lost and by_dts and stream.codec_context.has_b_frames:
             damage.adrift = True  # reordered frames are counted, not stamped: behind a lost one all come too early
-        sound = damage.is_sound(frame)
+        before, sound = damage.damaged, damage.is_sound(frame)
         if last is None and passage.first is not None and tick != passage.first:
             continue
         if furthest is not None and last is not None and tick - last > furthest:
@@ -141,18 +141,24 @@ def stamped_frames(
             if gone < tick and (last is None or gone > last):
                 last = gone
                 yield Shown(gone, frame, False)
+        elif last is not None and (before or not sound) and tick - last > 1.5 * step:
+            last += step  # beside damage, nobody knows what was on display in a gap
+            yield Shown(last, frame, False)
         if last is None or tick > last:
             last = tick
             yield Shown(tick, frame, sound)
-    if damage.lost and last is not None:
+    if (damage.lost or damage.damaged) and last is not None:
         yield Shown(max(last + 1, _due(damage, last + step, last, step)), frame, False)
 
 
 def _due(damage: Damage, tick: int, last: int | None, step: int) -> int:
-    """When the frame was due that is lost between those at `last` and `tick`; at the latest, where that is unknown."""
-    if damage.lost_at is not None:
-        return damage.lost_at
-    return tick - 1 if last is None else last + max(1, step // 2)
+    """When the first frame was due of those that are lost between `last` and `tick`; at the latest, if that is unknown.
+
+    With a frame that was lost, those are gone that were to be displayed before it and are predicted from it.
+    """
+    if last is None:
+        return tick - 1 if damage.lost_at is None else damage.lost_at
+    return last + max(1, step // 2) if damage.lost_at is None else min(damage.lost_at, last + step)
 
 
 def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:

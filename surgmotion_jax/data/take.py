@@ -65,7 +65,7 @@ def find_takes(path: str, look: Look, limits: Limits) -> tuple[Take, ...]:
 def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look, limits: Limits) -> list[_Part]:
     """Parts begin at keyframes: what lies between a border and the next keyframe shows nothing whole."""
     base, parts, last, position = time_base(stream), list[_Part](), None, 0
-    reason, head, before = "its beginning", b"", None
+    reason, head, before, earlier = "its beginning", b"", None, None
     for packet, extradata in _packets(container, stream):
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is None:
@@ -73,11 +73,13 @@ def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look
         # Some formats note it of one packet in several.
         position = position if packet.pos is None else packet.pos
         moved = "" if last is None else _moved(float((stamp - last) * base))
+        if moved and earlier is not None and not _moved(float((stamp - earlier) * base)):
+            moved = ""  # what was damaged is the stamp between the two
         if moved:
             # A single stamp that is damaged moves nothing: the next one goes on from the one before it.
             returned = before is not None and not _moved(float((stamp - before) * base))
             reason = "" if returned else moved
-        before, last = last if moved else None, stamp
+        before, earlier, last = last if moved else None, last, stamp
         shown = packet.pts if packet.pts is not None else stamp
         if packet.is_keyframe:
             if extradata != head and parts and not reason:

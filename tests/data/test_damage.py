@@ -30,6 +30,8 @@ WRONG = 6.0
 CODECS = {
     "plain": Storage(options={"g": "100", "bf": "0", "preset": "ultrafast"}),
     "cabac": Storage(options={"g": "100", "bf": "2", "preset": "veryfast"}),
+    "cabac in order": Storage(options={"g": "100", "bf": "0", "preset": "veryfast"}),
+    "gaps": Storage(options={"g": "50", "bf": "3", "preset": "ultrafast"}),
     "reordered": Storage(options={"g": "50", "bf": "3", "preset": "veryfast"}),
     "hevc": Storage("libx265", {"g": "50", "preset": "ultrafast", "x265-params": "log-level=none"}),
     "mpeg2": Storage("mpeg2video", {"g": "25", "bf": "2", "b": "2000000"}),
@@ -37,7 +39,7 @@ CODECS = {
     "mjpeg": Storage("mjpeg", {"b": "4000000"}),
 }
 SUFFIXES = ("mp4", "mkv", "avi", "ts")
-Sound = Callable[[str, str], Path]
+Sound = Callable[..., Path]
 
 
 @dataclass
@@ -56,14 +58,22 @@ def _texture(number: int) -> np.ndarray:
     return paint_number(np.roll(coarse.repeat(8, 0).repeat(8, 1), 2 * number, 1), number)
 
 
+def _large(number: int) -> np.ndarray:
+    """The same four times as wide and high, with a grain that moves: as many blocks to decode as a recording has."""
+    picture = _texture(number).repeat(4, 0).repeat(4, 1).astype(np.int16)
+    grain = np.random.default_rng(1).integers(-12, 13, picture.shape, np.int16)
+    return np.clip(picture + np.roll(grain, 3 * number, 1), 0, 255).astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     """Writes a sound file of a codec with a suffix, once."""
     folder = tmp_path_factory.mktemp("sound")
 
     @cache
-    def written(kind: str, suffix: str) -> Path:
-        return write(folder / f"{kind}.{suffix}", [_texture(number) for number in range(FRAMES)], CODECS[kind])
+    def written(kind: str, suffix: str, draw: Callable[[int], np.ndarray] = _texture) -> Path:
+        path = folder / f"{kind}{draw.__name__}.{suffix}"
+        return write(path, [draw(number) for number in range(FRAMES)], CODECS[kind])
 
     return written
 
@@ -137,11 +147,33 @@ def test_the_sums_of_matroska_find_what_no_decoder_notices(tmp_path: Path, sound
     assert tally.wrong == 0
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_what_is_missing_beside_damage_is_not_the_frame_before_it(tmp_path: Path, sound: Sound, suffix: str):
+    """A lost keyframe takes those with it that are displayed before it, and a lost stamp begins no new recording."""
+    refused = 0
+    for seed in (0, 3, 8, 36):
+        tally = _tally(sound("gaps", suffix), tmp_path / f"x.{suffix}", range(seed, seed + 1))
+        refused += tally.refused
+        assert tally.wrong == 0, seed
+    assert refused > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_forty_seeds_of_flipped_bytes(tmp_path: Path, sound: Sound, suffix: str):
     tally = _tally(sound("plain", suffix), tmp_path / f"x.{suffix}", range(40))
     print(f"{suffix}: {tally}")
+    assert tally.wrong <= 0.01 * tally.served
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cabac", "cabac in order"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_nonsense_ends_before_a_picture_of_ordinary_size_does(tmp_path: Path, sound: Sound, kind: str, suffix: str):
+    """Arithmetic coding that lost its way meets an end that is none, if there are blocks enough."""
+    tally = _tally(sound(kind, suffix, _large), tmp_path / f"x.{suffix}", range(40))
+    print(f"{kind}, {suffix}: {tally}")
+    assert tally.served > FRAMES
     assert tally.wrong <= 0.01 * tally.served
 
 
