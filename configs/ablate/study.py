@@ -34,6 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         c.steps = c.heldout.every = c.checkpoint.every = 6
         c.optim.warmup_steps, c.optim.batch, c.heldout.clips, c.heldout.batch = 2, 8, 8, 8
     if arg == "gpu":
+        c.data.memory_gb = 6.0
         c.model.variant, c.model.dtype, c.model.patch = "vit_small", "bfloat16", 16
         c.model.predictor.width = c.objective.decoder.width = 192
         c.model.predictor.depth = c.objective.decoder.depth = 6

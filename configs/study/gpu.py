@@ -16,6 +16,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise ValueError(f"study/gpu takes no argument; found {arg!r}.")
     c = load_config("study/laptop").copy_and_resolve_references().unlock()
     c.pretrain = "ablate/study:gpu"
+    c.seeds = (0, 1, 2)
     c.encoder = "random:vit_small/16"
     for name, world in c.worlds.items():
         world.size = 160 if name == "pretrain" else 112

@@ -2,7 +2,7 @@
 
 Everything is simulated. Each arm is pretrained with the same operations, and evaluated beside random weights and the
 same encoder trained end to end. Repeat the command to go on; study.html and study.md are written after each cell.
-Several processes may work in one folder, on cells of their own: --cells=*-0 and --cells=*-1 share the seeds.
+Several processes may work in one folder, on seeds of their own: --cells='*-0*' and --cells='*-1'.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Request:
     config: tuple[str, ...] = config_flags("study", "a config file or the name of a shipped one: study/laptop")
     workdir: str = flag("DIR", "everything goes here")
     hours: float = flag("H", "no cell is begun after so many; 0: no limit", default=0.0, least=0)
-    cells: str = flag("PATTERN", "only cells of that name, as */plain-0 or 1/*: strength, arm, seed", default="*")
+    cells: str = flag("PATTERN", "only cells of such names, STRENGTH/ARM-SEED: '*-1' are those of a seed", default="*")
     workers: int = flag("N", "processes that simulate; 0 draws in this one", default=0, least=0)
 
 
@@ -49,9 +49,11 @@ def study_run(request: Request) -> int:
         return found
 
     hours, workers, only = request.hours, request.workers, request.cells
-    done = study(config, request.workdir, _say, hours=hours, workers=workers, only=only, after=written)
-    print("\n".join(verdict(written())))
-    print(f"{request.workdir}/study.html" + ("" if done else "; repeat the command to go on"))
+    study(config, request.workdir, _say, hours=hours, workers=workers, only=only, after=written)
+    found = written()
+    print("\n".join(verdict(found)))
+    left = found.cells - found.done
+    print(f"{request.workdir}/study.html" + (f"; {left} cells are left: repeat the command to go on" if left else ""))
     return 0
 
 

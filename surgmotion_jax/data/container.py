@@ -40,6 +40,7 @@ class Shown(NamedTuple):
     tick: int
     frame: VideoFrame
     sound: bool
+    missing: bool = False  # whether it stands for frames that are not there; its picture is that of the next one
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def stamped_frames(
     by_dts = container.format.name == "avi"
     step = max(1, round(1 / (stream.average_rate * time_base(stream)))) if stream.average_rate else 1
     last: int | None = None
+    pace = step
     furthest = math.ceil(JUMP_S / time_base(stream)) if container.format.name in JOINABLE else None
     damage = Damage()
     for frame in _decoded(container, stream, passage, damage):
@@ -136,29 +138,31 @@ def stamped_frames(
             limits.check_pixels(path, frame.width, frame.height)
             raise UnreadableVideo(path, f"frame size changes to {frame.width} x {frame.height} on the way")
         if damage.lost and not (sound and damage.damaged):  # else the frame went in before what was lost
-            damage.lost = False
-            gone = _due(damage, tick, last, step)
+            gone = _due(damage, tick, last, pace)
+            damage.lost, damage.lost_at = False, None
             if gone < tick and (last is None or gone > last):
                 last = gone
-                yield Shown(gone, frame, False)
-        elif last is not None and (before or not sound) and tick - last > 1.5 * step:
-            last += step  # beside damage, nobody knows what was on display in a gap
-            yield Shown(last, frame, False)
+                yield Shown(gone, frame, False, True)
+        elif last is not None and (before or not sound) and tick - last > 1.5 * pace:
+            last += pace  # beside damage, nobody knows what was on display in a gap
+            yield Shown(last, frame, False, True)
         if last is None or tick > last:
+            # The usual distance of frames, or that of the last two where many follow each other fast.
+            pace = step if last is None else min(step, tick - last)
             last = tick
             yield Shown(tick, frame, sound)
     if (damage.lost or damage.damaged) and last is not None:
-        yield Shown(max(last + 1, _due(damage, last + step, last, step)), frame, False)
+        yield Shown(max(last + 1, _due(damage, last + step, last, pace)), frame, False, True)
 
 
-def _due(damage: Damage, tick: int, last: int | None, step: int) -> int:
+def _due(damage: Damage, tick: int, last: int | None, pace: int) -> int:
     """When the first frame was due of those that are lost between `last` and `tick`; at the latest, if that is unknown.
 
     With a frame that was lost, those are gone that were to be displayed before it and are predicted from it.
     """
     if last is None:
         return tick - 1 if damage.lost_at is None else damage.lost_at
-    return last + max(1, step // 2) if damage.lost_at is None else min(damage.lost_at, last + step)
+    return last + max(1, pace // 2) if damage.lost_at is None else min(damage.lost_at, last + pace)
 
 
 def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:

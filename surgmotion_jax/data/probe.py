@@ -76,11 +76,12 @@ def _first_frames(path: str, limits: Limits, strict: bool) -> tuple[_Beginning, 
     container, stream = open_video(path, limits, strict)
     with container:
         base, passage = time_base(stream), Passage((stream.width, stream.height))
-        frames = list(islice(stamped_frames(path, container, stream, limits, passage), 2))
+        shown = stamped_frames(path, container, stream, limits, passage)
+        frames = list(islice((one for one in shown if not one.missing), 2))
         if len(frames) < 2:
             raise UnreadableVideo(path, f"{len(frames)} frame(s) with a time stamp; a video needs at least 2")
         first, second = frames
-        look = look_of(path, stream, first.frame, strict, any(shown.frame.interlaced_frame for shown in frames))
+        look = look_of(path, stream, first.frame, strict, any(one.frame.interlaced_frame for one in frames))
         fps = float(stream.average_rate or 1 / ((second.tick - first.tick) * base))
         origin = first.tick
         if container.format.name == "avi" and (second.tick - first.tick) * base > _LATE_S:

@@ -141,7 +141,8 @@ def _walk(path: str) -> Iterator[str]:
 def _read(names: list[str], subfolders: list[str]) -> tuple[list[str], tuple[str, ...]]:
     """Which files of a folder are read, and as what.
 
-    Beside video files, images are thumbnails and not frames; beside folders, so is an image that is alone.
+    Beside video files, images are thumbnails and not frames. An image alone in a folder with subfolders is a picture of
+    them.
     """
     videos = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
     if videos:

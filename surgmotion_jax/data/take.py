@@ -51,6 +51,15 @@ class _Part:
         return min((tick - 2 for tick, corrupt in self.damaged if corrupt), default=self.end)
 
 
+@dataclass(frozen=True)
+class _Before:
+    """What was known before the last packet, and whether its stamp moved away from the one before it."""
+
+    moved: bool = False
+    reason: str = ""
+    parts: int = 0
+
+
 def find_takes(path: str, look: Look, limits: Limits) -> tuple[Take, ...]:
     """The takes of a joinable file, in order; none where it is all one."""
     container, stream = open_video(path, limits, look.strict)
@@ -65,7 +74,8 @@ def find_takes(path: str, look: Look, limits: Limits) -> tuple[Take, ...]:
 def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look, limits: Limits) -> list[_Part]:
     """Parts begin at keyframes: what lies between a border and the next keyframe shows nothing whole."""
     base, parts, last, position = time_base(stream), list[_Part](), None, 0
-    reason, head, before, earlier = "its beginning", b"", None, None
+    reason, head, earlier = "its beginning", b"", None
+    before = _Before()
     for packet, extradata in _packets(container, stream):
         stamp = packet.dts if packet.dts is not None else packet.pts
         if stamp is None:
@@ -73,13 +83,12 @@ def _parts(path: str, container: InputContainer, stream: VideoStream, look: Look
         # Some formats note it of one packet in several.
         position = position if packet.pos is None else packet.pos
         moved = "" if last is None else _moved(float((stamp - last) * base))
-        if moved and earlier is not None and not _moved(float((stamp - earlier) * base)):
-            moved = ""  # what was damaged is the stamp between the two
-        if moved:
-            # A single stamp that is damaged moves nothing: the next one goes on from the one before it.
-            returned = before is not None and not _moved(float((stamp - before) * base))
-            reason = "" if returned else moved
-        before, earlier, last = last if moved else None, last, stamp
+        if (moved or before.moved) and earlier is not None and not _moved(float((stamp - earlier) * base)):
+            # This one goes on from the one before the last, whose stamp is damaged and began nothing.
+            moved, reason = "", before.reason
+            del parts[before.parts :]
+        before, reason = _Before(bool(moved), reason, len(parts)), moved or reason
+        earlier, last = last, stamp
         shown = packet.pts if packet.pts is not None else stamp
         if packet.is_keyframe:
             if extradata != head and parts and not reason:

@@ -46,7 +46,7 @@ class StudyPage:
     failures: Mapping[str, str]  # cells without results, and why
     strips: Mapping[str, np.ndarray]  # uint8 [H,W,3]: the windows' last frames, then by arm their features as colours
     compared: tuple[str, str]
-    hours: float
+    hours: float  # of work, those of processes side by side added up
     done: int  # cells
     cells: int
     command: str
@@ -90,8 +90,8 @@ SCORE = (
     "strength, averaged over tasks. Intervals are of draws of operations and seeds."
 )
 LEARNT = (
-    "Lines are means over seeds and strengths. Every arm has an error of its own, of features or of pixels; the gain "
-    "over the best constant is what can be compared. RankMe is of the features that are evaluated."
+    "Lines are means over seeds and strengths of runs that reached their last step. Each arm has an error of its own, "
+    "of features or of pixels; the gain over the best constant can be compared. RankMe is of what is evaluated."
 )
 COLOURED = (
     "The same windows of one task, and the first three principal components of their last tokens as red, green and "

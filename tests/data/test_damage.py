@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import av
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from surgmotion_jax.data import container
 from surgmotion_jax.data.cursor import Cursor
 from surgmotion_jax.data.damage import Damage
 from surgmotion_jax.data.decode import probe, read_frames
@@ -262,3 +265,24 @@ def test_nothing_has_its_own_time_where_frames_are_counted_wrong():
     assert _judged(damage, KEY) == [True]
     damage.adrift = True
     assert _judged(damage, PREDICTED, KEY, PREDICTED) == [False, False, False]
+
+
+def test_a_gap_beside_damage_is_judged_by_the_frames_before_it(monkeypatch: pytest.MonkeyPatch):
+    """Where frames follow each other fast, a gap as long as the average distance has room for some that are lost."""
+
+    def decoded(*_: object) -> Iterator[SimpleNamespace]:
+        for tick in (0, 1, 2, 3, 6, 7):
+            yield SimpleNamespace(
+                pts=tick, dts=tick, key_frame=False, is_corrupt=tick == 6, opaque=None, width=8, height=8
+            )
+
+    stream = SimpleNamespace(
+        average_rate=10, time_base=Fraction(1, 30), codec_context=SimpleNamespace(has_b_frames=False)
+    )
+    monkeypatch.setattr(container, "_decoded", decoded)
+    box = SimpleNamespace(format=SimpleNamespace(name="matroska,webm"))
+    shown = container.stamped_frames("x.mkv", box, stream, DEFAULT_LIMITS, container.Passage((8, 8)))
+    assert [(one.tick, one.sound, one.missing) for one in shown] == [
+        *((tick, True, False) for tick in range(4)), (4, False, True), (6, False, False), (7, False, False),
+        (8, False, True),
+    ]  # fmt: skip

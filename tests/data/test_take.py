@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from surgmotion_jax.data import ClipDataset, DataConfig, SourceConfig
+from surgmotion_jax.data import take as takes
 from surgmotion_jax.data.decode import probe, read_all, read_frames
 from surgmotion_jax.data.findings import findings
 from surgmotion_jax.data.following import following_movie
-from surgmotion_jax.data.media import UnreadableVideo
+from surgmotion_jax.data.media import DEFAULT_LIMITS, UnreadableVideo
 from surgmotion_jax.simulate.number_strip import read_number
 from tests.data.recordings import RATE, Storage, painted, write
 
@@ -55,6 +58,35 @@ def test_all_of_a_joined_file_is_read(tmp_path: Path, name: str, how: Storage):
             np.testing.assert_array_equal(sought, read_frames(str(path), [time], info=info, seek=False))
         part = info.within(start, start + 1.7)
         np.testing.assert_array_equal(read_all(str(path), info=part).at(times), frames)
+
+
+ONE, TWO = list(range(60)), [*range(50), *range(50)]  # stamps of one recording, and of two
+
+
+@pytest.mark.parametrize("seconds", [1, 100, -0.5])
+@pytest.mark.parametrize(
+    ("stamps", "damaged", "borders"),
+    [(ONE, 15, [0]), (ONE, 20, [0]), (TWO, 15, [0, 50]), (TWO, 48, [0, 50]), (TWO, 52, [0, 50])],
+)
+def test_a_damaged_stamp_is_no_border_and_hides_none(monkeypatch, stamps, damaged, borders, seconds):
+    """Keyframes are every tenth packet; a border is that of the packet with which a take begins."""
+    wrong = stamps[damaged] + round(seconds * RATE)
+    packets = [
+        SimpleNamespace(
+            dts=wrong if number == damaged else stamp,
+            pts=stamp,
+            pos=number,
+            duration=1,
+            is_keyframe=number % 10 == 0,
+            is_corrupt=False,
+        )
+        for number, stamp in enumerate(stamps)
+    ]
+    monkeypatch.setattr(takes, "_packets", lambda container, stream: ((packet, b"") for packet in packets))
+    monkeypatch.setattr(takes, "_look_at", lambda *args: None)
+    look = SimpleNamespace(strict=True)
+    parts = takes._parts("x.ts", None, SimpleNamespace(time_base=Fraction(1, RATE)), look, DEFAULT_LIMITS)
+    assert [part.keyframes[0][1] for part in parts] == borders
 
 
 def test_a_picture_size_that_changes_begins_a_take(tmp_path: Path):

@@ -21,7 +21,8 @@ def one(*means: float, noise: float = 1.0, sign: int = 1) -> Measured:
     """A seed for each mean, over cases that differ alike for everybody."""
 
     value_C = noise * (NOISE_C - NOISE_C.mean())
-    return Measured(sign * np.array([mean + value_C for mean in means]), np.ones((len(means), CASES), int), sign)
+    names = tuple(f"{c:02d}" for c in range(CASES))
+    return Measured(names, sign * np.array([mean + value_C for mean in means]), np.ones((len(means), CASES)), sign)
 
 
 def world(lead_by_strength: dict[float, float], sign: int = 1) -> dict:
@@ -94,9 +95,25 @@ def test_pictures_of_one_operation_are_drawn_together(column):
     assert together == ByOperation(1, {"s/01": (pytest.approx(0.4), 2), "s/02": (0.8, 1), "s/03": (0.0, 0)})
     assert list(apart.sums) == list(column.cases)
     one_arm = measured([together, together])
-    assert (one_arm.seeds, one_arm.operations) == (2, 3)
+    assert (one_arm.seeds, one_arm.operations) == (2, ("s/01", "s/02", "s/03"))
     assert one_arm.value() == measured([apart]).value() == pytest.approx(0.4)
     assert one_arm.drawn(np.array([0, 0]), np.array([1])) == pytest.approx(0.2)
+    assert np.isnan(one_arm.drawn(np.array([2, 2]), np.array([0]))), "an operation of which nothing is known"
+    with pytest.raises(ValueError, match=r"operation='t/' matches nothing of the case 's/01_1'; it must match the beg"):
+        by_operation(column, "dice", "t/")
+
+
+def test_operations_pair_by_name_and_those_tested_elsewhere_are_refused():
+    forth = {"a": (0.1, 1.0), "b": (0.3, 1.0)}
+    back = dict(reversed(forth.items()))
+    for one in (forth, back):
+        np.testing.assert_array_equal(measured([ByOperation(1, one)]).sum_SxU, [[0.1, 0.3]])
+    found = world({0.0: 0.0})
+    found["plain", "t", 0.0] = measured([ByOperation(1, forth)])
+    with pytest.raises(
+        ValueError, match="arms and strengths of t were tested on different operations; not in both are"
+    ):
+        scores(found, ("plain", "pixel"), resamples=5)
 
 
 def test_what_is_no_mean_over_cases_and_what_was_tested_elsewhere_cannot_be_counted(column):

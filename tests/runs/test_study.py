@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,10 +86,15 @@ def test_a_folder_holds_one_study_to_which_seeds_may_be_added(tmp_path):
     begin(dataclasses.replace(CONFIG, seeds=(0, 1, 2)), tmp_path)
     begin(dataclasses.replace(CONFIG, tasks={"more": TASK} | CONFIG.tasks), tmp_path)
     other = dataclasses.replace(TASK, set=("data.frames=4",))
+    begin(dataclasses.replace(CONFIG, tasks={"more": TASK}), tmp_path)
     with pytest.raises(ValueError, match=r"holds a study with other tasks\.tools; name another"):
         begin(dataclasses.replace(CONFIG, tasks={"tools": other}), tmp_path)
     with pytest.raises(ValueError, match="holds a study with other zoom; name another --workdir"):
         begin(dataclasses.replace(CONFIG, zoom=2.0), tmp_path)
+    (tmp_path / "study.config.json").unlink()
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(ValueError, match=r"records of cells without study\.config\.json, which says"):
+        begin(CONFIG, tmp_path)
 
 
 def test_a_world_is_simulated_once_and_never_the_one_that_is_learnt_from(tmp_path, monkeypatch):
@@ -119,17 +126,22 @@ def test_processes_with_seeds_of_their_own_share_a_folder_and_leave_no_cell(tmp_
         study(CONFIG, str(tmp_path), lambda text: None, only="plain")
 
 
-def test_a_world_that_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
-    folder = tmp_path / "worlds" / "1" / "own_frames"
+def test_a_world_is_made_by_one_process_while_the_others_wait(tmp_path, monkeypatch):
+    made = []
 
     def generate(config, out, workers):
-        for one in (out, folder):
-            one.mkdir(parents=True)
-        (folder / "theirs").touch()
+        made.append(out)
+        time.sleep(0.2)
+        out.mkdir(parents=True)
 
     monkeypatch.setattr(work, "generate", generate)
-    assert work.world(CONFIG, 1.0, "own_frames", tmp_path, 0) == folder
-    assert [path.name for path in folder.parent.rglob("*")] == ["own_frames", "theirs"]
+    threads = [threading.Thread(target=work.world, args=(CONFIG, 1.0, "own_frames", tmp_path, 0)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert (tmp_path / "worlds" / "1" / "own_frames").is_dir()
 
 
 def test_a_record_is_read_as_it_was_written_and_a_task_that_is_added_is_all_that_it_lacks(tmp_path):
@@ -140,13 +152,16 @@ def test_a_record_is_read_as_it_was_written_and_a_task_that_is_added_is_all_that
         write_record(tmp_path, cell, record)
         assert repr(read_record(tmp_path, cell)) == repr(record), "by text, since no number is not itself"
         assert record.ended(CONFIG)
+    other = Cell("plain", 1, 2.0)
+    write_record(tmp_path, other, CellRecord(values={"tools": ByOperation(1, {"a": (float("nan"), 1.0)})}))
+    assert np.isnan(read_record(tmp_path, other).values["tools"].sums["a"][0])
     more = dataclasses.replace(CONFIG, tasks={**CONFIG.tasks, "more": TASK})
     assert read_record(tmp_path, cell).lacks(more) == ["more"]
     page = find(CONFIG, str(tmp_path), "")
     assert page.values == {("plain", "tools mAP", 2.0): 0.25}
     path = tmp_path / "cells" / "2" / "plain-0.json"
     path.write_text(path.read_text().replace("0.5, 2.0", "0.5"))
-    with pytest.raises(ValueError, match=r"plain-0\.json: no record of a cell .*; delete it to do the cell again"):
+    with pytest.raises(ValueError, match=r"plain-0\.json: no record of a cell .*; delete it, and what is in results"):
         read_record(tmp_path, cell)
 
 
@@ -228,6 +243,7 @@ def test_a_whole_study_of_minutes(tmp_path, capsys):
     assert (tmp_path / "study.md").read_text() == before, "what is done stays"
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(tmp_path / "cells", elsewhere / "cells")
+    shutil.copy(tmp_path / "study.config.json", elsewhere)
     assert study_run.main([argv[0], f"--workdir={elsewhere}"]) == 0
     assert (elsewhere / "study.md").read_text().replace(str(elsewhere), str(tmp_path)) == before, "records are all"
     assert not (elsewhere / "worlds").exists()

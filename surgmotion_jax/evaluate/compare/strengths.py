@@ -7,7 +7,7 @@ of an arm, G strengths, K tasks, B draws of operations and seeds.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ class ByOperation:
 class Measured:
     """One arm on one task at one strength. Letter: U operations, which are drawn."""
 
+    operations: tuple[str, ...]
     sum_SxU: np.ndarray
     count_SxU: np.ndarray
     sign: int
@@ -42,18 +43,15 @@ class Measured:
     def seeds(self) -> int:
         return self.sum_SxU.shape[0]
 
-    @property
-    def operations(self) -> int:
-        return self.sum_SxU.shape[1]
-
     def value(self) -> float:
         """The mean over seeds and all cases; more is better."""
-        return self.drawn(np.arange(self.operations), np.arange(self.seeds))
+        return self.drawn(np.arange(len(self.operations)), np.arange(self.seeds))
 
     def drawn(self, operations: np.ndarray, seeds: np.ndarray) -> float:
-        """The mean of some seeds over the cases of the operations drawn."""
+        """The mean of some seeds over the cases of the operations drawn; NaN where none of them counts."""
         chosen = np.ix_(seeds, operations)
-        return self.sign * float((self.sum_SxU[chosen].sum(1) / self.count_SxU[chosen].sum(1)).mean())
+        count_S = self.count_SxU[chosen].sum(1)
+        return self.sign * float((self.sum_SxU[chosen].sum(1) / np.where(count_S > 0, count_S, np.nan)).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +109,21 @@ def by_operation(column: Column, metric: str, operation: str = "") -> ByOperatio
         )
     sums: dict[str, tuple[float, float]] = {}
     for case, total, count in zip(column.cases, ratio.total_V, ratio.count_V, strict=True):
-        found = re.match(operation, case) if operation else None
-        before = sums.get(name := found[0] if found else case, (0.0, 0.0))
+        name = case if not operation else _begin(case, operation)
+        before = sums.get(name, (0.0, 0.0))
         sums[name] = (before[0] + float(total), before[1] + float(count))
     return ByOperation(1 if chosen.higher else -1, sums)
+
+
+def _begin(case: str, operation: str) -> str:
+    """As much of a case's name as an expression matches. Raises ValueError where that is nothing."""
+    found = re.match(operation, case)
+    if not found or not found[0]:
+        raise ValueError(
+            f"operation={operation!r} matches nothing of the case {case!r}; it must match the beginning of each name, "
+            "as far as cases of one operation have it in common"
+        )
+    return found[0]
 
 
 def _means(measures: Sequence[Measure]) -> str:
@@ -125,13 +134,18 @@ def _means(measures: Sequence[Measure]) -> str:
 
 def measured(seeds: Sequence[ByOperation]) -> Measured:
     """The evaluations of an arm with several seeds. Raises ValueError where they are not of the same operations."""
-    first = seeds[0]
     for one in seeds[1:]:
-        alone = sorted(first.sums.keys() ^ one.sums.keys())
-        if alone:
-            raise ValueError(f"seeds were tested on different operations; not in both are {', '.join(alone[:5])}")
-    table_SxUx2 = np.array([[one.sums[name] for name in first.sums] for one in seeds])
-    return Measured(table_SxUx2[..., 0], table_SxUx2[..., 1], first.sign)
+        _check_same("seeds", seeds[0].sums, one.sums)
+    names = tuple(sorted(seeds[0].sums))
+    table_SxUx2 = np.array([[one.sums[name] for name in names] for one in seeds])
+    return Measured(names, table_SxUx2[..., 0], table_SxUx2[..., 1], seeds[0].sign)
+
+
+def _check_same(what: str, one: Iterable[str], other: Iterable[str]) -> None:
+    """Raises ValueError where two were tested on different operations."""
+    alone = sorted(set(one) ^ set(other))
+    if alone:
+        raise ValueError(f"{what} were tested on different operations; not in both are {', '.join(alone[:5])}")
 
 
 def scores(
@@ -144,6 +158,7 @@ def scores(
     anchors there is no score.
     """
     tasks = tuple(dict.fromkeys(task for _, task, _ in found))
+    _check_alike(found)
     strengths = tuple(sorted({strength for _, _, strength in found}))
     names = list(dict.fromkeys(arm for arm, _, _ in found))
     value, drawn = {}, {}
@@ -179,6 +194,13 @@ def scores(
     return Scores(tasks, strengths, tuple(curves), rows, growth, without)
 
 
+def _check_alike(found: Mapping[Place, Measured]) -> None:
+    """Raises ValueError where a task was not tested on the same operations everywhere, so that draws do not pair."""
+    first: dict[str, Measured] = {}
+    for (_, task, _), one in found.items():
+        _check_same(f"arms and strengths of {task}", first.setdefault(task, one).operations, one.operations)
+
+
 def _mean(score_KxG: np.ndarray) -> np.ndarray:
     """Over the tasks, the last axis but one; NaN where there is none."""
     return score_KxG.sum(-2) / (score_KxG.shape[-2] or np.nan)
@@ -198,7 +220,8 @@ def _tables(one_KxG: Sequence[Sequence[Measured | None]], resamples: int) -> tup
 
 def _draw(number: int, task: int, one: Measured) -> tuple[np.ndarray, np.ndarray]:
     """Operations and seeds of a draw: those of a task do not depend on arm and strength."""
-    drawn = np.random.default_rng([number, 0, task]).integers(0, one.operations, one.operations)
+    count = len(one.operations)
+    drawn = np.random.default_rng([number, 0, task]).integers(0, count, count)
     return drawn, np.random.default_rng([number, 1, one.seeds]).integers(0, one.seeds, one.seeds)
 
 

@@ -65,7 +65,7 @@ class StudyConfig:
     shares: tuple[float, ...] = (0.1, 0.01)  # of the labelled cases: what anchors and the compared do with fewer
     zoom: float = 3.0  # of the simulated lens
     world: int = 1  # seed of what is simulated; choices are made in another world
-    resamples: int = 400  # draws of test cases and seeds
+    resamples: int = 400  # draws of operations and seeds
 
     def __post_init__(self) -> None:
         choose_rows(",".join((*self.arms, *self.more)))

@@ -1,6 +1,6 @@
 """What a study keeps of each cell: a small file, and enough for every number of its page.
 
-cells/STRENGTH/ARM-N.json; copied into another folder of the same study, the cell is done there too.
+cells/STRENGTH/ARM-N.json; copied into another folder with study.config.json, the cell is done there too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from surgmotion_jax.pages.study import Learnt
 from surgmotion_jax.pretrain.ablation import Outcome, Record
 from surgmotion_jax.runs.study.config import Cell, StudyConfig
 
+CELLS = "cells"
 DIGITS = 6  # of a value, significant
 
 
@@ -79,7 +80,9 @@ def read_record(place: Path, cell: Cell) -> CellRecord:
         values = {name: _values(**one) for name, one in found["values"].items()}
         return CellRecord(float(found["seconds"]), found["failed"], learnt, values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: no record of a cell ({error!r}); delete it to do the cell again") from error
+        raise ValueError(
+            f"{path}: no record of a cell ({error!r}); delete it, and what is in results/ is read again"
+        ) from error
 
 
 def write_record(place: Path, cell: Cell, record: CellRecord) -> None:
@@ -89,11 +92,11 @@ def write_record(place: Path, cell: Cell, record: CellRecord) -> None:
 
 
 def _path(place: Path, cell: Cell) -> Path:
-    return place / "cells" / f"{key_of(cell)}.json"
+    return place / CELLS / f"{key_of(cell)}.json"
 
 
 def _values(sign: int, sums: Mapping[str, Sequence[float]]) -> ByOperation:
-    return ByOperation(sign, {name: (float(value), float(count)) for name, (value, count) in sums.items()})
+    return ByOperation(sign, {name: (_number(value), float(count)) for name, (value, count) in sums.items()})
 
 
 def _learnt(found: Mapping[str, Any]) -> Learnt:

@@ -4,19 +4,19 @@ worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
 pictures/ARM.npz                 features as colours
-cells/STRENGTH/ARM-N.json        what came of a cell: all that the page needs
+cells/STRENGTH/ARM-N.json        what came of a cell: every number of the page
 
-Several processes may share a folder where each is given cells of its own: every file belongs to one cell, but for the
-worlds, which are the same whoever makes them.
+Several processes may share a folder where each has seeds of its own, as --cells='*-0*' and --cells='*-1' say. A world
+is made by the first that needs it, while the others wait.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import fnmatch
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ from surgmotion_jax.runs.configuration import override_of, read_config, with_dat
 from surgmotion_jax.runs.evaluation import evaluate_source, open_source
 from surgmotion_jax.runs.study.config import VIDEOS, Cell, StudyConfig, StudyTask, cells
 from surgmotion_jax.runs.study.pictures import write_strips
-from surgmotion_jax.runs.study.record import CellRecord, key_of, learnt_of, measure_of, read_record, write_record
+from surgmotion_jax.runs.study.record import CELLS, CellRecord, key_of, learnt_of, measure_of, read_record, write_record
 from surgmotion_jax.simulate.generate import SetConfig, generate
 
 CONFIG_FILE = "study.config.json"
@@ -111,6 +111,13 @@ def begin(config: StudyConfig, place: Path) -> None:
             raise ValueError(
                 f"{place}: holds a study with other {', '.join(differing)}; name another --workdir, or undo the changes"
             )
+        for name in ADDED:  # what is left out now is remembered: its results are still there
+            told[name] = {**there[name], **told[name]}
+    elif (place / CELLS).exists():
+        raise ValueError(
+            f"{place}: holds records of cells without {CONFIG_FILE}, which says of what study they are; copy it from "
+            "the folder that they come from"
+        )
     storage.write_text_atomic(path, json.dumps(told, indent=1) + "\n")
 
 
@@ -120,12 +127,13 @@ def world_folder(place: Path, strength: float, layout: str) -> Path:
 
 
 def world(config: StudyConfig, strength: float, layout: str, place: Path, workers: int) -> Path:
-    """The folder of a simulated data set, which is made if it is not there.
-
-    Where another process of the study makes the same at the same time, the first to end keeps its own.
-    """
+    """The folder of a simulated data set, which is made if it is not there, by one process at a time."""
     folder, asked = world_folder(place, strength, layout), config.worlds[layout]
-    if not folder.exists():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{layout}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder
         what = SetConfig(
             layout,
             asked.cases,
@@ -138,12 +146,9 @@ def world(config: StudyConfig, strength: float, layout: str, place: Path, worker
             zoom=asked.zoom or config.zoom,
             exchange=True,
         )
-        aside = folder.with_name(f".{layout}.{os.getpid()}.part")
+        aside = folder.with_name(f".{layout}.part")
         generate(what, aside, workers)
-        if folder.exists():
-            shutil.rmtree(aside)
-        else:
-            os.replace(aside, folder)
+        os.replace(aside, folder)
     return folder
 
 
