@@ -1,8 +1,8 @@
 """Runs a study: arms times seeds times strengths of nuisance, the most important first, and writes what was found.
 
 Everything is simulated. Each arm is pretrained with the same operations, and evaluated beside random weights and the
-same encoder trained end to end. Repeat the command to go on; study.html and study.md are written after each cell.
-Several processes may work in one folder, on seeds of their own: --cells='*-0*' and --cells='*-1'.
+same encoder trained end to end. Repeat the command to go on. After each cell it writes study.html, study.md and the
+figure, study.svg. Several processes may work in one folder, on seeds of their own: --cells='*-0*' and --cells='*-1'.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from surgmotion_jax import storage
 from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
 from surgmotion_jax.commands.configs import study_config
-from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, verdict
+from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, chart_of, verdict
+from surgmotion_jax.report.svg import chart_file
 from surgmotion_jax.runs.study.findings import find
 from surgmotion_jax.runs.study.work import study
 
@@ -46,6 +47,8 @@ def study_run(request: Request) -> int:
         folder = storage.as_path(request.workdir)
         storage.write_text_atomic(folder / "study.html", as_html(found))
         storage.write_text_atomic(folder / "study.md", as_markdown(found))
+        if found.scores.curves:
+            storage.write_text_atomic(folder / "study.svg", chart_file(chart_of(found.scores)))
         return found
 
     hours, workers, only = request.hours, request.workers, request.cells

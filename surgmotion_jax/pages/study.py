@@ -126,17 +126,20 @@ def verdict(study: StudyPage) -> list[str]:
 
 
 def figure(scores: Scores) -> str:
-    """Score against strength, a line an arm, its interval faint; nothing while there is no arm."""
+    """Score against strength; nothing while there is no arm."""
+    return chart_figure(chart_of(scores)) if scores.curves else ""
+
+
+def chart_of(scores: Scores) -> Chart:
+    """A line an arm, its interval faint."""
     strength_G = np.array(scores.strengths)
     lines = []
     for number, curve in enumerate(scores.curves):
         colour, look = number % COLOURS, LOOKS[number // COLOURS % len(LOOKS)]
         lines.append(Line(curve.arm, strength_G, curve.score_G, colour, look))
         lines += [Line(curve.arm, strength_G, bound_G, colour, "faint") for bound_G in (curve.low_G, curve.high_G)]
-    if not lines:
-        return ""
     unit = "0 random, 100 end to end"
-    return chart_figure(Chart("Score against nuisance", tuple(lines), unit, wide=True, along="strength"))
+    return Chart("Score against nuisance", tuple(lines), unit, wide=True, along="strength")
 
 
 def strips_html(strips: Mapping[str, np.ndarray]) -> str:

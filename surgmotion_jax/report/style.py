@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-STYLE = """
+LIGHT = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1a1f26;--soft:#56606d;--hair:#dfe3e8;--wash:#f5f7f9;
 --ok:#1c7a4f;--watch:#b04a0c;--okwash:#e9f5ef;--watchwash:#fdf0e6;
 --c0:#1f62b0;--c1:#c4501f;--c2:#2a8767;--c3:#8450b4;--c4:#96700c}
+"""
+
+DRAWING = """
+svg{display:block;width:100%;height:auto;overflow:visible}
+svg text{fill:var(--soft);font-size:12px}
+.grid{stroke:var(--hair);stroke-width:1;shape-rendering:crispEdges}
+.base{stroke:var(--soft);stroke-width:1;shape-rendering:crispEdges;opacity:.75}
+.line{fill:none;stroke:currentColor;stroke-width:1.9;stroke-linejoin:round;stroke-linecap:round}
+.line.faint{stroke-width:1;opacity:.33}
+.line.dash{stroke-dasharray:6 4}.line.dot{stroke-dasharray:.1 4.4;stroke-width:2.4}
+.point{fill:currentColor}
+.limit{stroke:var(--watch);stroke-width:1;stroke-dasharray:2 3}
+.event{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}
+.event.alarm{stroke:var(--watch);stroke-dasharray:none}
+svg text.halo{paint-order:stroke;stroke:var(--paper);stroke-width:3.5px;stroke-linejoin:round;font-size:11px}
+svg text.alarm,svg text.limit{fill:var(--watch);}
+svg text.limit{stroke:var(--paper);stroke-dasharray:none}
+.c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}
+"""
+"""What charts need, also where they are files of their own."""
+
+STYLE = (
+    LIGHT
+    + """
 @media screen and (prefers-color-scheme:dark){:root{--paper:#12161b;--ink:#e4e8ed;--soft:#98a3b0;--hair:#2b323b;
 --wash:#1a2027;--ok:#62cb9a;--watch:#f2a266;--okwash:#15291f;--watchwash:#32220f;
 --c0:#6caef5;--c1:#f18d62;--c2:#5cc6a2;--c3:#c09aec;--c4:#d9b24d}}
@@ -55,21 +79,9 @@ line-height:1.45;margin-bottom:.15rem;align-content:flex-start}
 .key i{display:inline-block;width:1.15rem;border-top:2.5px solid;margin-right:.35rem;vertical-align:.24em}
 .key strong{color:var(--ink);font-weight:600;margin-left:.3rem}
 .key .dash{border-top-style:dashed}.key .dot{border-top-style:dotted}
-svg{display:block;width:100%;height:auto;overflow:visible}
-svg text{fill:var(--soft);font-size:12px}
-.grid{stroke:var(--hair);stroke-width:1;shape-rendering:crispEdges}
-.base{stroke:var(--soft);stroke-width:1;shape-rendering:crispEdges;opacity:.75}
-.line{fill:none;stroke:currentColor;stroke-width:1.9;stroke-linejoin:round;stroke-linecap:round}
-.line.faint{stroke-width:1;opacity:.33}
-.line.dash{stroke-dasharray:6 4}.line.dot{stroke-dasharray:.1 4.4;stroke-width:2.4}
-.point{fill:currentColor}
-.limit{stroke:var(--watch);stroke-width:1;stroke-dasharray:2 3}
-.event{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}
-.event.alarm{stroke:var(--watch);stroke-dasharray:none}
-svg text.halo{paint-order:stroke;stroke:var(--paper);stroke-width:3.5px;stroke-linejoin:round;font-size:11px}
-svg text.alarm,svg text.limit{fill:var(--watch);}
-svg text.limit{stroke:var(--paper);stroke-dasharray:none}
-.c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}
+"""
+    + DRAWING
+    + """
 .scroll{overflow-x:auto}
 .clip{margin-top:1.5rem;break-inside:avoid}
 .clip h3{margin:0 0 .4rem}
@@ -114,3 +126,4 @@ main{max-width:none;padding:0}nav{display:none}.strip{min-width:0}.scroll{overfl
 h2,h3{break-after:avoid}.tile{break-inside:avoid}.tiles{grid-template-columns:repeat(5,1fr)}
 .charts{grid-template-columns:1fr 1fr 1fr}details::details-content{content-visibility:visible;height:auto}}
 """
+)

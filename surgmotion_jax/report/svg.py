@@ -14,9 +14,11 @@ import numpy as np
 
 from surgmotion_jax.report.axis import Axis, fit_axis, format_number
 from surgmotion_jax.report.html import escape
+from surgmotion_jax.report.style import DRAWING, LIGHT
 
 WIDTH, WIDE, HEIGHT = 360, 752, 206
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 20, 24
+HEAD, LETTER = 44, 7  # above the drawing of a file, and the width of a letter in its legend
 MOST_POINTS = 600
 _DOTTED_UP_TO = 40
 _LABELLED_MARKS = 3
@@ -105,6 +107,27 @@ def chart_svg(chart: Chart) -> str:
     name = escape(chart.title)
     opening = f'<svg viewBox="0 0 {chart.right + RIGHT} {HEIGHT}" role="img" aria-label="{name}">'
     return f"{opening}{''.join(parts)}</svg>"
+
+
+def chart_file(chart: Chart) -> str:
+    """A chart as a file of its own, with title, unit and legend: light, and without the values of the legend."""
+    width, place = chart.right + RIGHT, LEFT
+    title = f'<text x="{LEFT}" y="16" style="font-weight:600;fill:var(--ink)">{escape(chart.title)}</text>'
+    parts = [title, f'<text x="{width - RIGHT}" y="16" text-anchor="end">{escape(chart.unit)}</text>']
+    for line in chart.lines:
+        if line.look == "faint":
+            continue
+        ends = f'x1="{place}" x2="{place + 22}" y1="33" y2="33"'
+        parts.append(f'<g class="c{line.colour}"><line class="line {line.look}" {ends}/></g>')
+        parts.append(f'<text x="{place + 28}" y="37">{escape(line.label)}</text>')
+        place += 44 + LETTER * len(line.label)
+    drawing = chart_svg(chart)
+    moved = f'<g transform="translate(0,{HEAD})">{drawing[drawing.index(">") + 1 : -len("</svg>")]}</g>'
+    size = f'viewBox="0 0 {width} {HEIGHT + HEAD}" width="{width}" height="{HEIGHT + HEAD}"'
+    style = f"<style>{LIGHT}{DRAWING}text{{font-family:sans-serif}}</style>"
+    paper = '<rect width="100%" height="100%" style="fill:var(--paper)"/>'
+    named = f'role="img" aria-label="{escape(chart.title)}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {named}>{style}{paper}{"".join(parts)}{moved}</svg>\n'
 
 
 def thin(line: Line, most: int = MOST_POINTS) -> Line:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 
 from surgmotion_jax.evaluate.anchors import TUNED
 from surgmotion_jax.evaluate.compare.strengths import scores
-from surgmotion_jax.pages.study import Learnt, StudyPage, as_html, as_markdown, verdict
+from surgmotion_jax.pages.study import Learnt, StudyPage, as_html, as_markdown, chart_of, verdict
+from surgmotion_jax.report.svg import chart_file
 from tests.evaluate.test_strengths import one, world
 
 LEARNT = Learnt(32_000, 35.0, 0.25, 42.0, 16.5, "no", ((0, -50.0, 33.0), (500, 41.5, 16.5)))
@@ -52,6 +55,14 @@ def test_the_page_begins_with_the_finding_and_draws_a_line_an_arm():
     assert ">strength</text>" in html
     assert "6 of 14 cells, 1.2 hours" in html
     assert html.index('alt="frames"') < html.index('alt="plain"')
+
+
+def test_the_figure_is_a_file_of_its_own_with_every_arm_in_its_legend():
+    drawn = ElementTree.fromstring(chart_file(chart_of(page(world({0.0: 0.0, 1.0: 0.1})).scores)))
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[:4] == ["Score against nuisance", "0 random, 100 end to end", "plain", "pixel"]
+    lines = [group.get("data-line") for group in drawn.iter("{http://www.w3.org/2000/svg}g") if group.get("data-line")]
+    assert sorted(lines) == sorted(3 * ["plain", "pixel"])
 
 
 def test_markdown_has_a_row_an_arm_and_strength_and_no_empty_table():
