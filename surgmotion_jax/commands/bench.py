@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from surgmotion_jax import storage
-from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
+from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag, switch
 from surgmotion_jax.commands.configs import pretrain_config
+from surgmotion_jax.pages.suite import as_html, lines
 from surgmotion_jax.pretrain.rows import all_rows, choose_rows, config_of
-from surgmotion_jax.runs.benchmark import OURS, SYNTHETIC, Request, benchmark
+from surgmotion_jax.runs.benchmark import OURS, SYNTHETIC, Request, benchmark, say
+from surgmotion_jax.runs.suite import suite
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Arguments:
     rows: str = flag("A,B", "the subjects: these rows of `surgmotion ablate`, instead of the config itself", default="")
     threads: int = flag("N", "CPU threads of every subject; 0: as many as there are cores", default=0, least=0)
     profile: str = flag("DIR", "write a trace of three steps of the first subject, for xprof or Perfetto", default="")
+    suite: bool = switch("the step and its parts, attention, input and heads; bench.json and bench.html in --workdir")
     json: str | None = flag("FILE", "write every figure, step by step, as JSON", default=None)
 
 
@@ -46,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(asked: Arguments) -> int:
-    """Times the subjects and writes the figures."""
+    """Times the subjects, or runs the suite, and writes the figures."""
+    if asked.suite:
+        return run_suite(asked)
     request = request_of(asked)
     limit_threads(asked.threads)
     content = json.dumps(benchmark(request), indent=1)
@@ -54,6 +59,23 @@ def run(asked: Arguments) -> int:
         storage.write_text_atomic(asked.json, content)
     if asked.workdir:
         storage.write_text_atomic(storage.ensure_writable(asked.workdir) / "bench.json", content)
+    return 0
+
+
+def run_suite(asked: Arguments) -> int:
+    """Everything that one person can tell another of a machine. Raises ValueError without a place for it."""
+    beside = [name for name in ("against", "rows", "profile", "json") if getattr(asked, name)]
+    if beside or not asked.workdir:
+        wrong = f"--{beside[0]} is given" if beside else "--workdir is missing"
+        raise ValueError(f"--suite times one config and writes to --workdir=DIR; {wrong}.")
+    config = pretrain_config(asked.config, asked.data, stand_in=SYNTHETIC)
+    limit_threads(asked.threads)
+    folder = storage.ensure_writable(asked.workdir)
+    found = suite(config, asked.steps, lambda text: say("", text))
+    storage.write_text_atomic(folder / "bench.json", json.dumps(found.as_json(), indent=1))
+    storage.write_text_atomic(folder / "bench.html", as_html(found))
+    print("\n".join(lines(found)))
+    say("written", f"{folder}/bench.json and bench.html; docs/scale.md says how to send them")
     return 0
 
 

@@ -111,3 +111,31 @@ def test_help_names_flags_and_configs(capsys):
     printed = capsys.readouterr().out
     assert "--against=NAME" in printed
     assert "bench/peer_tiny" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        ([], "--suite times one config and writes to --workdir=DIR; --workdir is missing"),
+        (["--workdir=w", "--rows=plain"], "--suite times one config .*; --rows is given"),
+    ],
+)
+def test_a_suite_is_of_one_config_and_has_a_place(flags, match):
+    with pytest.raises(ValueError, match=match):
+        main([*ARGUMENTS, "--suite", *flags])
+
+
+@pytest.mark.slow
+def test_a_suite_on_this_machine(videos, capsys, tmp_path):
+    assert main([*ARGUMENTS, "--suite", f"--data={videos}", f"--workdir={tmp_path}"]) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert {part["name"] for part in found["parts"] if part["measured"]} >= {"prepare", "target encoder", "losses"}
+    measured = sum(part["measured"] for part in found["parts"])
+    assert 0.3 * found["seconds"]["median"] < measured < 10 * found["seconds"]["median"], "of all threads together"
+    assert list(found["attention"]) == ["xla"]
+    assert found["no_attention"]["cudnn"].endswith("needs a GPU, but the devices are 'cpu'")
+    assert set(found["sweep"]) == {"vmap", "loop"}
+    assert found["input_clips_per_s"] > 0
+    assert str(videos) not in (tmp_path / "bench.json").read_text(), "a file to be sent names none of ours"
+    assert "target encoder" in capsys.readouterr().out
+    assert "<h2>Its parts</h2>" in (tmp_path / "bench.html").read_text()

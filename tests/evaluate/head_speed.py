@@ -10,7 +10,6 @@ CUDA where PyTorch finds it.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,74 +19,19 @@ import jax
 import numpy as np
 
 from surgmotion_jax.evaluate.config import Grid
-from surgmotion_jax.evaluate.heads import targets
-from surgmotion_jax.evaluate.heads.networks import Head, make_head
+from surgmotion_jax.evaluate.heads.clock import CLASSES, STEPS, WEIGHT_DECAYS, SweepClock, features_of, grid_of
 from surgmotion_jax.evaluate.heads.optimizer import BETA1, BETA2, EPS
-from surgmotion_jax.evaluate.heads.sweep import Batch, Groups, Sweep, SweepSettings
+from surgmotion_jax.evaluate.heads.sweep import Batch, Groups, Sweep
 from surgmotion_jax.models.name_rules import read_all
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.probe_names import hugging_face_probe_tensors, probe_tensors
-from surgmotion_jax.parallel.config import ParallelConfig
-from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-
-STEPS = 1000  # of the schedule; more than are ever taken
-CLASSES = ("cut", "clip", "clean")
-WEIGHT_DECAYS = (0.0, 0.1, 0.2, 0.3)
 
 Clock = Callable[[], float]  # takes a step of all heads and returns its seconds
-
-
-def grid_of(heads: int) -> Grid:
-    """So many heads, four weight decays to a learning rate."""
-    return Grid(tuple(np.geomspace(1e-2, 1e-4, heads // len(WEIGHT_DECAYS)).tolist()), WEIGHT_DECAYS)
-
-
-def quick(head: Head) -> Head:
-    """The head with all its parameters drawn by one call: a tenth of the compilation."""
-    leaves, tree = jax.tree.flatten(jax.eval_shape(head.init, jax.random.key(0)))
-    ends = np.cumsum([leaf.size for leaf in leaves])
-
-    def init(key: jax.Array) -> Any:
-        parts = jax.numpy.split(jax.random.normal(key, (ends[-1],), leaves[0].dtype) / 5, ends[:-1])
-        return tree.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
-
-    return dataclasses.replace(head, init=init)
-
-
-def features_of(rows: int, tokens: int, width: int) -> Batch:
-    """Random features and labels."""
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(rows, tokens, width)).astype(np.float32)
-    return Batch(features, rng.integers(0, len(CLASSES), rows), np.ones(rows, bool))
 
 
 def params_of(sweep: Sweep, groups: Groups, number: int) -> Any:
     """Parameters of one head of a sweep."""
     return jax.tree.map(lambda leaf: leaf[number], sweep.stacked(groups).params)
-
-
-class Ours:
-    """A sweep, prepared; calling it takes a step of all heads."""
-
-    def __init__(self, config: ProbeConfig, grid: Grid, batch: Batch, strategy: str) -> None:
-        head = quick(make_head("attentive", config))
-        objective = targets.classification(np.arange(len(CLASSES)), CLASSES)
-        layout = MeshLayout(make_mesh(ParallelConfig(), jax.devices()[:1]))
-        self.sweep = Sweep(head, objective, SweepSettings(STEPS, grid, strategy=strategy), layout)
-        self.group = self.sweep.prepare(batch).group
-        self.groups, self.batch, self.losses = self.sweep.init(), batch, np.zeros(0)
-
-    def params(self) -> Any:
-        """Of one head; before the first step all are equal."""
-        return params_of(self.sweep, self.groups, 0)
-
-    def __call__(self) -> float:
-        start = time.perf_counter()
-        self.groups, losses = self.sweep.step(self.groups, self.batch)
-        jax.block_until_ready(self.groups)
-        seconds = time.perf_counter() - start
-        self.losses = np.asarray(losses)
-        return seconds
 
 
 class TorchLoop:
@@ -179,9 +123,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--heads is {asked.heads}; give a multiple of {len(WEIGHT_DECAYS)}")
     config = ProbeConfig(asked.width, len(CLASSES), depth=asked.depth, heads=asked.attention_heads)
     batch, grid = features_of(asked.rows, asked.tokens, asked.width), grid_of(asked.heads)
-    subjects: dict[str, Any] = {name: Ours(config, grid, batch, name) for name in ("vmap", "loop")}
+    subjects: dict[str, Any] = {name: SweepClock(config, grid, batch, name) for name in ("vmap", "loop")}
     if asked.peer:
-        subjects["torch"] = TorchLoop(config, subjects["loop"].params(), grid, batch)
+        loop = subjects["loop"]
+        subjects["torch"] = TorchLoop(config, params_of(loop.sweep, loop.groups, 0), grid, batch)
     for subject in subjects.values():
         subject()  # the first step is slower; its losses must be the same
     for subject in subjects.values():

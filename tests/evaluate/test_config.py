@@ -24,6 +24,7 @@ from surgmotion_jax.evaluate.config import (
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.encoder.weights import Origin
 from surgmotion_jax.evaluate.features.of_cohort import CohortFeatures
+from surgmotion_jax.evaluate.heads.clock import quick
 from surgmotion_jax.evaluate.heads.of_tasks import check_head, check_platform, head_for
 from surgmotion_jax.evaluate.heads.targets import depth, regression, segmentation
 from surgmotion_jax.evaluate.source import Source
@@ -33,7 +34,6 @@ from surgmotion_jax.models.fused_attention import FUSED
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from tests.evaluate.evaluations import SMALL, changed
-from tests.evaluate.head_speed import quick
 
 
 @pytest.mark.parametrize(

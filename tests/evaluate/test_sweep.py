@@ -16,6 +16,7 @@ import pytest
 from surgmotion_jax.evaluate.config import Grid
 from surgmotion_jax.evaluate.heads import predictors, sweep_program, targets
 from surgmotion_jax.evaluate.heads import sweep as sweep_module
+from surgmotion_jax.evaluate.heads.clock import SweepClock, features_of, quick
 from surgmotion_jax.evaluate.heads.networks import LinearConfig, make_head
 from surgmotion_jax.evaluate.heads.optimizer import cosine
 from surgmotion_jax.evaluate.heads.predictors import HeadPredictor
@@ -25,7 +26,7 @@ from surgmotion_jax.models import attention, config, linear, probe, transformer
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
-from tests.evaluate.head_speed import Ours, TorchLoop, features_of, params_of, quick, timed_in_turns
+from tests.evaluate.head_speed import TorchLoop, params_of, timed_in_turns
 
 CLASSES = ("cut", "clip", "clean")
 TWO_BY_TWO = Grid((1e-2, 1e-3), (0.01, 0.8))
@@ -376,9 +377,9 @@ def test_measuring_leaves_no_trace():
 def choice_against_loop(rows, tokens, width, layers, rounds):
     """(what auto chose, quartiles of that choice, of the loop and of vmap, each built anew) for attentive heads."""
     config, batch = ProbeConfig(width, 3, depth=layers, heads=3), features_of(rows, tokens, width)
-    chosen = "loop" if Ours(config, EIGHT, batch, "auto").group == 1 else "vmap"
+    chosen = "loop" if SweepClock(config, EIGHT, batch, "auto").group == 1 else "vmap"
     clocks = {
-        name: Ours(config, EIGHT, batch, strategy)
+        name: SweepClock(config, EIGHT, batch, strategy)
         for name, strategy in (("chosen", chosen), ("loop", "loop"), ("vmap", "vmap"))
     }
     for name, clock in clocks.items():
@@ -399,8 +400,8 @@ def test_auto_measures_groups_with_copies_too(count):
 def test_a_loop_of_pytorch_trains_the_same_heads():
     """Three steps: rates, decays and schedules of eight heads included."""
     config, batch = ProbeConfig(24, 3, depth=3, heads=2, norm_eps=1e-6), features_of(4, 6, 24)
-    ours = Ours(config, EIGHT, batch, "vmap")
-    peer = TorchLoop(config, ours.params(), EIGHT, batch)
+    ours = SweepClock(config, EIGHT, batch, "vmap")
+    peer = TorchLoop(config, params_of(ours.sweep, ours.groups, 0), EIGHT, batch)
     for _ in range(3):
         ours(), peer()
         np.testing.assert_allclose(ours.losses, peer.losses, rtol=0, atol=1e-4)
