@@ -10,14 +10,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from surgmotion_jax import storage
-from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag
+from surgmotion_jax.commands.command_line import CommandLine, config_flags, flag, switch
 from surgmotion_jax.commands.configs import study_config
 from surgmotion_jax.pages.study import StudyPage, as_html, as_markdown, chart_of, verdict
 from surgmotion_jax.report.svg import chart_file
 from surgmotion_jax.runs.study.findings import find
-from surgmotion_jax.runs.study.work import study
+from surgmotion_jax.runs.study.work import begin, study
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Request:
     workdir: str = flag("DIR", "everything goes here")
     hours: float = flag("H", "no cell is begun after so many; 0: no limit", default=0.0, least=0)
     cells: str = flag("PATTERN", "only cells of such names, STRENGTH/ARM-SEED: '*-1' are those of a seed", default="*")
+    page_only: bool = switch("write the pages of what there is, and do nothing else")
     workers: int = flag("N", "processes that simulate; 0 draws in this one", default=0, least=0)
 
 
@@ -51,8 +53,11 @@ def study_run(request: Request) -> int:
             storage.write_text_atomic(folder / "study.svg", chart_file(chart_of(found.scores)))
         return found
 
-    hours, workers, only = request.hours, request.workers, request.cells
-    study(config, request.workdir, _say, hours=hours, workers=workers, only=only, after=written)
+    if request.page_only:
+        begin(config, Path(request.workdir))
+    else:
+        hours, workers, only = request.hours, request.workers, request.cells
+        study(config, request.workdir, _say, hours=hours, workers=workers, only=only, after=written)
     found = written()
     print("\n".join(verdict(found)))
     left = found.cells - found.done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import threading
 import time
@@ -144,6 +145,13 @@ def test_a_world_is_made_by_one_process_while_the_others_wait(tmp_path, monkeypa
     assert (tmp_path / "worlds" / "1" / "own_frames").is_dir()
 
 
+def test_pages_are_written_of_what_there_is_and_nothing_is_done(tmp_path, capsys):
+    flags = ["--config=study/laptop:small", f"--workdir={tmp_path}", "--page-only"]
+    assert study_run.main(flags) == 0
+    assert re.search(r"study\.html; \d+ cells are left: repeat the command to go on", capsys.readouterr().out)
+    assert {path.name for path in tmp_path.iterdir()} == {"study.config.json", "study.html", "study.md"}
+
+
 def test_a_record_is_read_as_it_was_written_and_a_task_that_is_added_is_all_that_it_lacks(tmp_path):
     cell = Cell("plain", 0, 2.0)
     learnt = Learnt(32_000, 35.0, 0.25, 42.0, float("nan"), "no", ((0, -50.0, 33.0), (500, 41.5, float("nan"))))
@@ -244,6 +252,6 @@ def test_a_whole_study_of_minutes(tmp_path, capsys):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(tmp_path / "cells", elsewhere / "cells")
     shutil.copy(tmp_path / "study.config.json", elsewhere)
-    assert study_run.main([argv[0], f"--workdir={elsewhere}"]) == 0
+    assert study_run.main([argv[0], f"--workdir={elsewhere}", "--page-only"]) == 0
     assert (elsewhere / "study.md").read_text().replace(str(elsewhere), str(tmp_path)) == before, "records are all"
     assert not (elsewhere / "worlds").exists()
