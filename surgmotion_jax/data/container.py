@@ -169,7 +169,7 @@ def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:
     """Drops what a decoder shows before the keyframe it was sent to: pictures whose references it never saw."""
     started = False
     for shown in frames:
-        started = started or shown.frame.key_frame
+        started = started or (shown.frame.key_frame and not shown.missing)
         if started:
             yield shown
 

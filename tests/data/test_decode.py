@@ -9,6 +9,8 @@ from PIL import Image
 
 from surgmotion_jax.data import cursor
 from surgmotion_jax.data.decode import probe, read_all, read_frames
+from surgmotion_jax.simulate.number_strip import read_number
+from tests.data.recordings import RATE, Storage, painted, write
 
 WRITTEN = {
     "closed.mp4": {"options": {"g": "12", "bf": "2"}},
@@ -138,3 +140,19 @@ def test_frame_folder_is_a_video_in_natural_order(tmp_path: Path):
     assert frames[:, 0, 0, 0].tolist() == [0, 0, 20, 180, 200, 220]
     np.testing.assert_array_equal(read_all(str(tmp_path), info=info).at([0.4, 5.0]), frames[[1, 4]])
     assert read_frames(str(tmp_path), [0.0], 15, info=info).shape == (1, 15, 20, 3)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mpg"])
+def test_every_frame_of_a_sound_recording_can_be_sought(tmp_path: Path, suffix: str):
+    """Keyframes are rare and frames reordered: a seek by bytes lands amid frames whose references it never saw."""
+    how = {"mpg": Storage("mpeg2video", {"g": "60", "bf": "2", "b": "1000000"})}
+    frames = 500
+    path = write(
+        tmp_path / f"x.{suffix}",
+        [painted(number) for number in range(frames)],
+        how.get(suffix, Storage(options={"g": "60", "bf": "2", "preset": "veryfast", "crf": "20"})),
+    )
+    info = probe(str(path))
+    for number in (*range(1, frames - 3, 13), 0):
+        (frame,) = read_frames(str(path), [(number + 0.5) / RATE], info=info)
+        assert read_number(frame) == number
