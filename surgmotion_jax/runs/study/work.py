@@ -3,7 +3,7 @@
 worlds/STRENGTH/LAYOUT/          what is simulated
 pretrained/STRENGTH/ARM-seed=N/  workdirs of pretraining
 results/STRENGTH/TASK/ARM-N/     workdirs of evaluations
-pictures/ARM.npz                 features as colours
+pictures/ARM.png                 features as colours
 cells/STRENGTH/ARM-N.json        what came of a cell: every number of the page
 
 Several processes may share a folder where each has seeds of its own, as --cells='*-0*' and --cells='*-1' say. A world
