@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -123,11 +124,16 @@ def chart_file(chart: Chart) -> str:
         place += 44 + LETTER * len(line.label)
     drawing = chart_svg(chart)
     moved = f'<g transform="translate(0,{HEAD})">{drawing[drawing.index(">") + 1 : -len("</svg>")]}</g>'
-    size = f'viewBox="0 0 {width} {HEIGHT + HEAD}" width="{width}" height="{HEIGHT + HEAD}"'
-    style = f"<style>{LIGHT}{DRAWING}text{{font-family:sans-serif}}</style>"
-    paper = '<rect width="100%" height="100%" style="fill:var(--paper)"/>'
+    beside = LETTER * len(chart.along)  # what the axis shows stands before its first number
+    left, height = min(0, LEFT - 24 - beside), HEIGHT + HEAD
+    size = f'viewBox="{left} 0 {width - left} {height}" width="{width - left}" height="{height}"'
+    style = f"<style>{DRAWING}text{{font-family:sans-serif}}</style>"
+    paper = '<rect x="-100%" width="200%" height="100%" style="fill:var(--paper)"/>'
     named = f'role="img" aria-label="{escape(chart.title)}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {named}>{style}{paper}{"".join(parts)}{moved}</svg>\n'
+    drawn = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {named}>{style}{paper}{"".join(parts)}{moved}</svg>\n'
+    # Not all who draw files of this kind know variables.
+    colours = dict(re.findall(r"--(\w+):(#\w+)", LIGHT))
+    return re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], drawn)
 
 
 def thin(line: Line, most: int = MOST_POINTS) -> Line:
@@ -175,7 +181,8 @@ def _axes(x: Axis, y: Axis, along: str, wanted: int) -> str:
         at = float(x.place(np.array(value)))
         parts.append(f'<line class="base" x1="{at:.2f}" x2="{at:.2f}" y1="{bottom}" y2="{bottom + 4}"/>')
         anchor = "end" if at > right - 8 else "middle"
-        parts.append(f'<text class="xtick" x="{at:.2f}" y="{bottom + 17}" text-anchor="{anchor}">{label}</text>')
+        told = label if along == "step" else f"{value:g}"
+        parts.append(f'<text class="xtick" x="{at:.2f}" y="{bottom + 17}" text-anchor="{anchor}">{told}</text>')
     parts.append(f'<text x="{LEFT - 7}" y="{bottom + 17}" text-anchor="end">{escape(along)}</text>')
     return "".join(parts)
 

@@ -59,6 +59,7 @@ def test_the_page_begins_with_the_finding_and_draws_a_line_an_arm():
 
 def test_the_figure_is_a_file_of_its_own_with_every_arm_in_its_legend():
     drawn = ElementTree.fromstring(chart_file(chart_of(page(world({0.0: 0.0, 1.0: 0.1})).scores)))
+    assert "var(" not in ElementTree.tostring(drawn, "unicode"), "colours that every viewer knows"
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[:4] == ["Score against nuisance", "0 random, 100 end to end", "plain", "pixel"]
     lines = [group.get("data-line") for group in drawn.iter("{http://www.w3.org/2000/svg}g") if group.get("data-line")]
