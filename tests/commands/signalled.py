@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing import shared_memory
@@ -66,6 +67,8 @@ def signal_at(moment: str, act: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
+    # A shell lets what it runs in the background ignore Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asked, number, *arguments = sys.argv[1:]
     if asked != "never":
         signal_at(MOMENTS[arguments[0], asked], lambda: os.killpg(os.getpgrp(), int(number)))
