@@ -20,7 +20,7 @@ from surgmotion_jax.pages.suite import Part, Suite
 from surgmotion_jax.parallel.topology import Topology, chip_of
 from surgmotion_jax.pretrain.bench.blocks import block_clocks
 from surgmotion_jax.pretrain.bench.parts import measured_parts
-from surgmotion_jax.pretrain.bench.steps import whole_step
+from surgmotion_jax.pretrain.bench.steps import repeated, whole_step
 from surgmotion_jax.pretrain.bench.timing import Quartiles, StepTime, quartiles, take_turns
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.plan.plan import time_of
@@ -35,7 +35,6 @@ from surgmotion_jax.runs.benchmark import (
     synthetic_batch,
     versions,
 )
-from surgmotion_jax.runs.benchmark import repeated as for_ever
 
 WARMUP = 2
 HEADS, HEAD_ROWS, HEAD_ROUNDS, HEAD_DEPTH = 20, 4, 5, 4  # of the sweep, as evaluations have them
@@ -48,7 +47,7 @@ def suite(config: PretrainConfig, steps: int, say: Callable[[str], None]) -> Sui
     config, layout, program = placed(config)
     synthetic = [source.path for source in config.data.sources.values()] == [SYNTHETIC]
     say("the step")
-    step = whole_step(config, program, layout, for_ever(synthetic_batch(config, layout)))
+    step = whole_step(config, program, layout, repeated(synthetic_batch(config, layout)))
     subject = subject_of(config, program, layout, step)
     subject.times = take_turns({"step": step}, WARMUP, steps)["step"]
     text = step.compiled.as_text()
