@@ -9,13 +9,13 @@ from importlib import metadata
 
 from jax import Device
 
+from surgmotion_jax.parallel.times import Time
 from surgmotion_jax.parallel.topology import Topology
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.losses.table import active_terms
 from surgmotion_jax.pretrain.plan.plan import JPEG_CLIP_S, MP4_CLIP_S, Plan, plan
 from surgmotion_jax.pretrain.plan.remedies import remedies
 from surgmotion_jax.pretrain.plan.sweep import Trial, label, sweep
-from surgmotion_jax.pretrain.plan.times import Time
 from surgmotion_jax.pretrain.setup.teacher import with_teacher
 
 STAND_IN = "planned"  # for paths that a plan does not read

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.parallel.collectives import Collective, Loop, collectives
+from surgmotion_jax.parallel.compiled import Compiled, memory_needed, read_compiled
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.parallel.topology import CHIPS, Chip, Topology, describe
 from surgmotion_jax.pretrain.plan import remedies as plan_remedies
-from surgmotion_jax.pretrain.plan.plan import SHARE, Compiled, largest, memory_needed, plan, read_compiled
+from surgmotion_jax.pretrain.plan.plan import SHARE, largest, plan
 from surgmotion_jax.pretrain.plan.program import exchanges, study
 from surgmotion_jax.pretrain.plan.remedies import HOST_LINK, remedies
 from surgmotion_jax.pretrain.plan.sweep import sweep

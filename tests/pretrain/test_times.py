@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from surgmotion_jax.parallel.times import Time
 from surgmotion_jax.parallel.topology import Core
-from surgmotion_jax.pretrain.plan.times import PARTS, Time, part_of, step_time
+from surgmotion_jax.pretrain.plan.times import PARTS, part_of, step_time
 from tests.parallel.test_estimates import TEXT
 
 CORE = Core(vmem_bytes=0, clock_hz=1e6, hbm_bytes_per_s=8e6)

@@ -8,11 +8,8 @@ estimate. Nothing here has run.
 from __future__ import annotations
 
 import math
-import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import jax
 from jax.sharding import AbstractMesh, AxisType
@@ -21,10 +18,12 @@ from surgmotion_jax.models.attention import check_attention, resolve_attention
 from surgmotion_jax.models.kernels.cycles import kernel_cycles
 from surgmotion_jax.parallel.auto_mesh import Row
 from surgmotion_jax.parallel.collectives import Collective, collectives
+from surgmotion_jax.parallel.compiled import Compiled, compile_program
 from surgmotion_jax.parallel.gpu_compiler import OPTIONS
 from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape
 from surgmotion_jax.parallel.rules import MESH_AXES
+from surgmotion_jax.parallel.times import ProgramTime
 from surgmotion_jax.parallel.topology import Topology
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.plan.cost import (
@@ -37,7 +36,7 @@ from surgmotion_jax.pretrain.plan.cost import (
     temporary_bytes,
 )
 from surgmotion_jax.pretrain.plan.program import Findings, sharded_block_bytes, study
-from surgmotion_jax.pretrain.plan.times import StepTime, step_time
+from surgmotion_jax.pretrain.plan.times import step_time
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.setup import preflight
 from surgmotion_jax.pretrain.setup.placement import place
@@ -49,19 +48,6 @@ ASSUMED_MFU = 0.4  # where nothing says better
 COMPILERS = "by the compiler's estimate"
 SHARE = 0.85  # of a device's memory that a program should take at most
 JPEG_CLIP_S, MP4_CLIP_S = 0.016, 0.244  # CPU seconds to decode 16 frames: JPEG records; a 480p video file at stride 4
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-class Compiled(NamedTuple):
-    """What is read off a compiled step. `needed` is set, and the text empty, where it does not fit."""
-
-    arguments: int
-    outputs: int  # not sharing the arguments' memory
-    temporaries: int
-    code: int
-    text: str
-    seconds: float
-    needed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +93,7 @@ class Plan:
     findings: Findings  # of the compiled program
     mfu: float  # that all times below assume
     mfu_source: str  # where it comes from
-    time: StepTime | None  # of the program compiled for a TPU; None elsewhere
+    time: ProgramTime | None  # of the program compiled for a TPU; None elsewhere
     kernels: Mapping[str, int]  # of the program compiled for GPUs, by kind; empty elsewhere
     checkpoint_bytes: int
     estimated: bool  # nothing was compiled, or what was compiled does not fit and so gave no program
@@ -198,37 +184,8 @@ def sharded_shapes(config: PretrainConfig, layout: MeshLayout) -> TrainState:
 
 def compile_step(config: PretrainConfig, program: MaskProgram, layout: MeshLayout) -> Compiled:
     """Compiles the step. A program that is too large for the device's memory is a result, not an error."""
-    started = time.monotonic()
-    try:
-        compiled = compile_train_step(config, program, layout, OPTIONS if layout.platform == "gpu" else None)
-    except jax.errors.JaxRuntimeError as error:
-        needed = memory_needed(str(error))
-        if needed is None:
-            raise
-        return Compiled(0, 0, 0, 0, "", time.monotonic() - started, needed)
-    return read_compiled(compiled, time.monotonic() - started)
-
-
-def read_compiled(compiled: jax.stages.Compiled, seconds: float = 0.0) -> Compiled:
-    """What a plan needs of a compiled step."""
-    found, text = compiled.memory_analysis(), compiled.as_text()
-    assert found is not None, "the compilers that plans are made with tell the memory"
-    return Compiled(
-        found.argument_size_in_bytes,
-        found.output_size_in_bytes - found.alias_size_in_bytes,
-        found.temp_size_in_bytes,
-        found.generated_code_size_in_bytes,
-        text or "",
-        seconds,
-    )
-
-
-def memory_needed(message: str) -> float | None:
-    """Bytes that a program would take, from the compiler's refusal; None if it is about something else."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message) or re.search(
-        r"\(([\d.]+)([KMGT]?)\) exceeds available HBM", message
-    )
-    return float(found[1]) * UNITS[found[2]] if found else None
+    options = OPTIONS if layout.platform == "gpu" else None
+    return compile_program(lambda: compile_train_step(config, program, layout, options))
 
 
 def largest(programs: Sequence[MaskProgram]) -> MaskProgram:
@@ -285,7 +242,7 @@ def plan(
     )
 
 
-def time_of(config: PretrainConfig, topology: Topology, program: MaskProgram, text: str) -> StepTime | None:
+def time_of(config: PretrainConfig, topology: Topology, program: MaskProgram, text: str) -> ProgramTime | None:
     """What the compiler estimates of the program that it compiled; None where it says nothing."""
     core = topology.chip.core
     if core is None or not text:
@@ -294,7 +251,7 @@ def time_of(config: PretrainConfig, topology: Topology, program: MaskProgram, te
     return step_time(text, core, flops, lambda one: kernel_cycles(one.kernel, one.shape, topology.chip.name))
 
 
-def decided_mfu(mfu: float | None, time: StepTime | None, topology: Topology) -> tuple[float, str]:
+def decided_mfu(mfu: float | None, time: ProgramTime | None, topology: Topology) -> tuple[float, str]:
     """The MFU that times are computed with, and where it comes from."""
     if mfu is not None:
         return mfu, "as given"
