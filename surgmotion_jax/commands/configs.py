@@ -39,6 +39,11 @@ def kind_of(config: door.ConfigDict) -> Configs:
     return min(KINDS, key=foreign)
 
 
+def kind_asked(flags: Sequence[str]) -> Configs:
+    """Which kind of config the flags name."""
+    return kind_of(door.load_config(door.split_flags(flags)[0]))
+
+
 def open_config(flags: Sequence[str], kind: Configs) -> door.ConfigDict:
     """The config of `--config=FILE[:ARG]` with `--config.a.b=VALUE` applied.
 

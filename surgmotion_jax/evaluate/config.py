@@ -65,7 +65,7 @@ class ProbeSettings:
     depth: int = 4  # attentive: attention layers in all
     heads: int = 16  # attentive: attention heads
     norm_eps: float = 1e-5  # attentive: of its layer norms (facebookresearch 1e-5, Hugging Face 1e-6)
-    attention: str = "xla"  # attentive: xla, cudnn (NVIDIA GPUs, bfloat16), splash, fused (TPUs)
+    attention: str = "auto"  # attentive: xla, cudnn (NVIDIA GPUs, bfloat16), splash, fused (TPUs); auto: what suits
     remat: str = "full"  # attentive: kept of a block for the backward pass: none (all), full (its input), dots, ...
     dtype: str = (
         "float32"  # computation of attentive, dense and temporal heads: float32, bfloat16; parameters stay float32
@@ -82,13 +82,13 @@ class ProbeSettings:
         one_of("probe.temporal", self.temporal, ("tcn", "gru"))
         for name in ("depth", "heads", "width", "stride"):
             at_least(f"probe.{name}", getattr(self, name), 1)
-        one_of("probe.attention", self.attention, ATTENTIONS)
+        one_of("probe.attention", self.attention, (*ATTENTIONS, "auto"))
         one_of("probe.remat", self.remat, REMAT_POLICIES)
         one_of("probe.dtype", self.dtype, DTYPES)
         if self.attention == "cudnn" and self.dtype != "bfloat16":
             raise ValueError(
                 f"probe.attention is 'cudnn', which computes in bfloat16 only, but probe.dtype is {self.dtype!r}; set "
-                "probe.dtype=bfloat16 or probe.attention=xla"
+                "probe.dtype=bfloat16 or probe.attention=auto"
             )
         if not self.neighbours or min(self.neighbours) < 1:
             raise ValueError(f"probe.neighbours is {self.neighbours}; give one or more numbers from 1")

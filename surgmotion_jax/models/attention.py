@@ -53,14 +53,16 @@ def attend(
 
 
 def resolve_attention(model: ModelConfig, platform: str) -> ModelConfig:
-    """`model` with attention 'auto' replaced by what `platform` ('cpu', 'gpu', 'tpu') runs best.
-
-    The fused kernels on a TPU, cuDNN on a GPU in bfloat16 (it computes in no wider type), XLA's own everywhere else.
-    """
+    """`model` with attention 'auto' replaced by what `platform` ('cpu', 'gpu', 'tpu') runs best."""
     if model.attention != AUTO:
         return model
-    gpu = "cudnn" if model.dtype == "bfloat16" else "xla"
-    return dataclasses.replace(model, attention={"tpu": FUSED, "gpu": gpu}.get(platform, "xla"))
+    return dataclasses.replace(model, attention=best_attention(platform, model.dtype))
+
+
+def best_attention(platform: str, dtype: str) -> str:
+    """The fused kernels on a TPU, cuDNN on a GPU in bfloat16 (it computes in no wider type), XLA's own elsewhere."""
+    gpu = "cudnn" if dtype == "bfloat16" else "xla"
+    return {"tpu": FUSED, "gpu": gpu}.get(platform, "xla")
 
 
 def settled(c: TransformerConfig, tokens: int, layout: Layout, *, masked: bool = False) -> TransformerConfig:

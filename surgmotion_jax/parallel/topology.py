@@ -206,6 +206,16 @@ def with_compiler(topology: Topology) -> Topology:
     return replace(topology, compiled=True) if known else topology
 
 
+def check_compiled(topology: Topology) -> None:
+    """Raises TopologyError where nothing can be compiled for the topology here."""
+    if not topology.compiled:
+        raise TopologyError(
+            f"--topology {topology.name}: the plan of an evaluation is what a compiler says, and there is none for it "
+            "here; run pip install -e '.[gpu-plan]' and give whole hosts of a GPU that its plugin knows, such as "
+            "gpu:h100x8, or a TPU slice such as v5e:2x2."
+        )
+
+
 def set_environment(environment: MutableMapping[str, str]) -> None:
     """Sets what libtpu needs. Call before JAX starts a backend; what the user has set stays."""
     for variable, value in TPU_ENVIRONMENT.items():

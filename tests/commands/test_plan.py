@@ -9,6 +9,7 @@ import re
 import pytest
 
 from surgmotion_jax.commands.plan import main
+from surgmotion_jax.parallel import gpu_compiler
 from surgmotion_jax.parallel.topology import TPU_ENVIRONMENT
 
 TINY = ("--config=pretrain/tiny", "--topology=gpu:h100x8", "--config.optim.batch=64", "--config.heldout.batch=8")
@@ -69,6 +70,28 @@ def test_too_little_memory_says_by_how_much_and_three_remedies(capsys):
     remedies = [line for line in printed.splitlines() if line.split()[0] == "remedy"]
     assert len(remedies) == 3
     assert all("saves about" in line and "s a step; " in line for line in remedies)
+
+
+EVALUATION = ("--config=evaluate/cholect50:small", "--topology=gpu:h100x8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (EVALUATION, r"needs the encoder; add --encoder=VARIANT\[/PATCH\], as vit_large"),
+        ((*TINY, "--encoder=vit_nano"), "pretrain/tiny is a pretraining config"),
+        ((*EVALUATION, "--encoder=vit_nano", "--sweep"), "--sweep and --mfu are for pretraining"),
+    ],
+)
+def test_an_evaluation_is_planned_with_its_encoder(flags, message):
+    with pytest.raises(ValueError, match=message):
+        main(list(flags))
+
+
+@pytest.mark.skipif(gpu_compiler.plugin() is not None, reason="the CUDA plugin is installed")
+def test_an_evaluation_is_not_planned_without_a_compiler():
+    with pytest.raises(ValueError, match=r"there is none for it here; run pip install -e '.\[gpu-plan\]'"):
+        main([*EVALUATION, "--encoder=vit_nano"])
 
 
 def test_a_sweep_names_the_best_and_writes_every_trial(capsys, tmp_path):

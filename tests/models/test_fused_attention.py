@@ -13,7 +13,7 @@ import pytest
 
 from surgmotion_jax.models.attention import attend, check_attention, settled
 from surgmotion_jax.models.config import Grid, ModelConfig, PredictorSettings, TransformerConfig
-from surgmotion_jax.models.fused_attention import INTERPRETED, why_not
+from surgmotion_jax.models.fused_attention import INTERPRETED, Setting, packed_attention, why_not
 from surgmotion_jax.models.layout import SINGLE_DEVICE
 from surgmotion_jax.models.linear import by_groups, from_groups
 from surgmotion_jax.models.positions import rotary
@@ -70,6 +70,20 @@ def worst(want, got):
     """Largest difference of any array, by its largest value."""
     differences = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max() / (jnp.abs(a).max() + 1e-12)), want, got)
     return max(jax.tree.leaves(differences))
+
+
+def test_several_heads_of_a_sweep_at_once_are_those_one_by_one():
+    """`vmap` over the kernels, forward and backward, as a sweep over probes has it."""
+    setting = Setting(64, SINGLE_DEVICE, interpret=True)
+    u, bias = jax.random.normal(jax.random.key(0), (3, 2, 5, 384)), jax.random.normal(jax.random.key(1), (3, 384))
+
+    def loss(u_BxNxF, bias_F):
+        return jnp.square(packed_attention(u_BxNxF, bias_F, None, setting)).sum()
+
+    gradient = jax.value_and_grad(loss, argnums=(0, 1))
+    together = jax.jit(jax.vmap(gradient))(u, bias)
+    single = [jax.jit(gradient)(u[i], bias[i]) for i in range(3)]
+    assert worst(jax.tree.map(lambda *x: jnp.stack(x), *single), together) < 1e-6
 
 
 @pytest.mark.parametrize(

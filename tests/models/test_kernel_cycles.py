@@ -50,3 +50,11 @@ def test_other_kernels_and_chips_have_no_formula():
     shape = output("forward", 392)
     assert kernel_cycles("splash_mha_fwd", shape, "TPU v5e") is None
     assert kernel_cycles("attention_forward_64", shape, "TPU v4") is None
+    assert kernel_cycles("attention_forward_64", shape.replace("bf16", "f32"), "TPU v5e") is None
+
+
+def test_several_heads_at_once_are_so_many_more_clips():
+    one, together = (
+        kernel_cycles("attention_forward_64", f"bf16[{sizes},392,256]{{2,1,0}}", "TPU v5e") for sizes in ("3", "5,3")
+    )
+    assert together == pytest.approx(5 * one)

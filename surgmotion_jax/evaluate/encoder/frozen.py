@@ -9,7 +9,7 @@ K context tokens, M target tokens, L chosen layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias, overload
 
@@ -138,6 +138,16 @@ class FrozenEncoder:
         video, batch = self._place(video_BxTxHxWx3)
         return self._selected(self.params, video, self._pad(np.asarray(ids_BxK, np.int32)))[:batch]
 
+    def compile(
+        self, size: tuple[int, ...], layers: tuple[int, ...] = (), options: Mapping[str, str] | None = None
+    ) -> jax.stages.Compiled:
+        """The program of `with_layers` for uint8 clips of a size [B,T,H,W,3]; B is a multiple of the devices.
+
+        Parameters may be shapes, and devices may be described ones. `options` are the compiler's.
+        """
+        video = jax.ShapeDtypeStruct(size, jnp.uint8)
+        return self._features.lower(self.params, video, layers).compile(compiler_options=dict(options or {}))
+
     def _place(self, video: Array) -> tuple[jax.Array, int]:
         """The clips on the devices, rows padded to a multiple of them, and how many are real."""
         check_pixels(video)
@@ -225,9 +235,9 @@ def load_encoder(
 
     Raises ValueError for a path without weights, damaged weights (by digest), or settings that do not fit.
     """
-    layout = _layout(dtype, attention, devices)
+    layout = placed(dtype, attention, devices)
     found = read_weights(path, (weights,), layout.replicated)
-    config = _computed(found.config, dtype, attention, layout)
+    config = computed(found.config, dtype, attention, layout)
     return FrozenEncoder(config, found.params[weights], found.origin, layout)
 
 
@@ -242,9 +252,9 @@ def load_pretraining(
 
     Raises ValueError, also, where the weights are those of an encoder alone.
     """
-    layout = _layout(dtype, attention, devices)
+    layout = placed(dtype, attention, devices)
     found = read_weights(path, ("online", "predictor", "target"), layout.replicated)
-    config = _computed(found.config, dtype, attention, layout)
+    config = computed(found.config, dtype, attention, layout)
     encoder, target = (FrozenEncoder(config, found.params[name], found.origin, layout) for name in ("online", "target"))
     return Pretrained(encoder, FrozenPredictor(config, found.params["predictor"], layout), target, config)
 
@@ -277,15 +287,15 @@ def check_ids(ids: Array, grid: Grid) -> None:
         raise ValueError(f"ids range from {ids.min()} to {ids.max()}; the grid {tuple(grid)} has 0..{grid.tokens - 1}")
 
 
-def _layout(dtype: str, attention: str, devices: Sequence[jax.Device] | None) -> MeshLayout:
-    """The devices, once it is known that they can compute as asked."""
+def placed(dtype: str, attention: str, devices: Sequence[jax.Device] | None) -> MeshLayout:
+    """The layout of the devices, once it is known that they can compute as asked."""
     one_of("dtype", dtype, DTYPES)
     devices = jax.local_devices() if devices is None else list(devices)
     check_attention(attention, devices[0].platform, dtype)
     return MeshLayout(make_mesh(ParallelConfig(), devices))
 
 
-def _computed(config: ModelConfig, dtype: str, attention: str, layout: MeshLayout) -> ModelConfig:
+def computed(config: ModelConfig, dtype: str, attention: str, layout: MeshLayout) -> ModelConfig:
     """The architecture, to be computed as asked; it says which attention runs, so that records of a run do too."""
     asked = replace(config, dtype=dtype, attention=attention, remat="none")
     return resolve_attention(asked, layout.platform)

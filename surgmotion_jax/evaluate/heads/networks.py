@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from surgmotion_jax.checks import at_least, one_of
 from surgmotion_jax.models.dense_head import DenseHeadConfig, dense_head, init_dense_head
+from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
 from surgmotion_jax.models.parameters import Params
 from surgmotion_jax.models.patch_head import PatchHeadConfig, init_patch_head, patch_head
 from surgmotion_jax.models.probe import ProbeConfig, init_probe, probe
@@ -108,10 +109,14 @@ PIXEL_HEADS = ("dense", "patch_linear")
 """Heads with an output for each pixel; they read whole grids of tokens of several layers."""
 
 
-def make_head(name: str, config: HeadConfig) -> Head:
-    """The head of a name. Raises ValueError for a name that there is not, or the config of another head."""
+def make_head(name: str, config: HeadConfig, layout: Layout = SINGLE_DEVICE) -> Head:
+    """The head of a name; `layout` is that of the device that one head is on.
+
+    Raises ValueError for a name that there is not, or the config of another head.
+    """
     one_of("head", name, tuple(HEADS))
     kind, init, apply, batch_axis = HEADS[name]
     if not isinstance(config, kind):
         raise ValueError(f"head {name!r} was given a {type(config).__name__}; it takes a {kind.__name__}.")
-    return Head(name, config, partial(init, config), partial(apply, config), batch_axis)
+    apply = partial(apply, config, layout=layout) if isinstance(config, ProbeConfig) else partial(apply, config)
+    return Head(name, config, partial(init, config), apply, batch_axis)

@@ -5,14 +5,15 @@ Letters: B moments, N tokens or moments of a video, L layers, t, h, w token grid
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.cache import Wanted
 from surgmotion_jax.evaluate.heads.networks import PIXEL_HEADS, Head, HeadConfig, LinearConfig, make_head
 from surgmotion_jax.evaluate.heads.targets import Objective
+from surgmotion_jax.models.attention import AUTO, best_attention
 from surgmotion_jax.models.dense_head import DenseHeadConfig
+from surgmotion_jax.models.layout import SINGLE_DEVICE, Layout
 from surgmotion_jax.models.patch_head import PatchHeadConfig
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.models.temporal import TemporalConfig
@@ -57,32 +58,43 @@ def wanted_features(config: EvaluateConfig, depth: int) -> Wanted:
     return Wanted(kind, config.probe.layers or tuple(sorted(max(0, layer) for layer in spread)))
 
 
-def check_platform(attention: str, platform: str) -> None:
-    """Raises ValueError if an attentive head's kernel cannot run on `platform` ('cpu', 'gpu', 'tpu')."""
+def attention_on(platform: str, attention: str, dtype: str) -> str:
+    """An attentive head's attention, with 'auto' replaced by what `platform` ('cpu', 'gpu', 'tpu') runs best.
+
+    Raises ValueError for a kernel that cannot run there.
+    """
+    if attention == AUTO:
+        return best_attention(platform, dtype)
     needs = {"cudnn": "gpu", "splash": "tpu", "fused": "tpu"}.get(attention)
     if needs and platform != needs:
         raise ValueError(
             f"probe.attention is {attention!r}, which needs a {needs.upper()}, but the devices are {platform!r}; set "
-            "--config.probe.attention=xla"
+            "--config.probe.attention=auto"
         )
+    return attention
 
 
-def head_for(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float = 1.0) -> Head:
-    """The head for features of `shape` (of one moment). `scale` is a typical depth.
+def head_for(
+    config: EvaluateConfig,
+    objective: Objective,
+    shape: tuple[int, ...],
+    scale: float = 1.0,
+    layout: Layout = SINGLE_DEVICE,
+) -> Head:
+    """The head for features of `shape` (of one moment). `scale` is a typical depth, `layout` that of a head's device.
 
-    Raises ValueError for attention that these devices do not have.
+    Raises ValueError for attention that the device does not have.
     """
     probe, width = config.probe, shape[-1]
     made: HeadConfig
     if probe.head == "attentive":
-        check_platform(probe.attention, jax.default_backend())
         made = ProbeConfig(
             width,
             objective.outputs,
             probe.depth,
             probe.heads,
             norm_eps=probe.norm_eps,
-            attention=probe.attention,
+            attention=attention_on(layout.platform, probe.attention, probe.dtype),
             remat=probe.remat,
             dtype=probe.dtype,
         )
@@ -94,7 +106,7 @@ def head_for(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...
         made = patch_config(config, objective, shape, scale)
     else:
         made = dense_config(config, objective, shape, scale)
-    return make_head(probe.head, made)
+    return make_head(probe.head, made, layout)
 
 
 def dense_config(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...], scale: float) -> DenseHeadConfig:

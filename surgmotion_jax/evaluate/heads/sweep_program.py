@@ -10,7 +10,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,6 +87,7 @@ class Work:
     shapes: Batch  # of ShapeDtypeStruct
     layout: MeshLayout
     budget: int  # bytes of a device; 0: not known
+    options: Mapping[str, str] | None = None  # of the compiler
 
     @property
     def heads(self) -> int:
@@ -215,7 +216,7 @@ def compile_group(work: Work, placement: str, group: int) -> Program:
     shapes = jax.eval_shape(lambda: work.fresh(plan.together))
     points = jax.ShapeDtypeStruct((plan.together, 2), jnp.result_type(float))
     jitted = jax.jit(run, in_shardings=(state, state, batch), out_shardings=(state, whole), donate_argnums=0)
-    compiled = jitted.lower(shapes, points, work.shapes).compile()
+    compiled = jitted.lower(shapes, points, work.shapes).compile(compiler_options=dict(work.options or {}))
     memory = compiled.memory_analysis()  # some platforms do not tell
     plan = dataclasses.replace(
         plan,

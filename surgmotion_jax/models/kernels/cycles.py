@@ -8,6 +8,7 @@ Letters: B clips, N tokens, G groups of heads, Q queries with their padding, D h
 
 from __future__ import annotations
 
+import math
 import re
 
 from surgmotion_jax.models.kernels.calls import BACKWARD, FORWARD
@@ -44,19 +45,21 @@ CORES = {"TPU v5p": 2}
 """Cores of a chip that share a kernel's clips, or a single clip's groups: the schedule of a v5p turns half as often."""
 
 NAME = re.compile(rf"({FORWARD}|{BACKWARD})_(\d+)")
-OUTPUT = re.compile(r"[a-z]\w*\[(\d+),(\d+),(\d+)\]")
+OUTPUT = re.compile(r"bf16\[((?:\d+,)+)(\d+),(\d+)\]")
 
 
 def kernel_cycles(name: str, shape: str, chip: str) -> float | None:
     """Cycles of one run of the kernel `name` whose results have this HLO shape; None for a kernel that is not ours.
 
-    `chip` is the name of a generation, as 'TPU v5e'; one without coefficients gives None as well.
+    `chip` is the name of a generation, as 'TPU v5e'; one without coefficients gives None as well, and so does float32,
+    for which there is no schedule. Axes before the clips, as of several heads at once, count as clips.
     """
     kernel, output = NAME.search(name), OUTPUT.search(shape)
     if not (kernel and output and chip in SCHEDULED):
         return None
     direction, head_dim = kernel[1], int(kernel[2])
-    clips, tokens, width = map(int, output.groups())
+    clips = math.prod(int(size) for size in output[1].split(",") if size)
+    tokens, width = int(output[2]), int(output[3])
     groups = width // (LANES if direction == FORWARD else 3 * LANES)
     by_token, by_logits = SCHEDULED[chip][direction, head_dim]
     tiles = Tiles(tokens, head_dim)

@@ -1,0 +1,262 @@
+"""What an evaluation would take on accelerators that are not there: its programs compiled, none of them run.
+
+There are two: the frozen encoder on windows, and a step of all heads, which train at once (`vmap`) or one after the
+other (`loop`). On TPUs the compiler estimates times. For GPUs it tells memory and how many bytes a program touches,
+which ranks the two ways and is no time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from surgmotion_jax.benchmarks import catalogue
+from surgmotion_jax.evaluate.config import EvaluateConfig
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, computed, placed
+from surgmotion_jax.evaluate.encoder.weights import RANDOM, Origin, random_model
+from surgmotion_jax.evaluate.features.cache import Wanted
+from surgmotion_jax.evaluate.heads import targets
+from surgmotion_jax.evaluate.heads.networks import PIXEL_HEADS, Head
+from surgmotion_jax.evaluate.heads.of_tasks import check_head, head_for, wanted_features
+from surgmotion_jax.evaluate.heads.sweep_program import Batch, Plan, Program, Work, compile_group, fitting, groupings
+from surgmotion_jax.evaluate.heads.targets import Objective
+from surgmotion_jax.models.attention import settled
+from surgmotion_jax.models.catalogue import backbone_of
+from surgmotion_jax.models.config import ModelConfig, TransformerConfig
+from surgmotion_jax.models.flops import encoder_flops
+from surgmotion_jax.models.fused_attention import FUSED, why_not
+from surgmotion_jax.models.kernels.cycles import kernel_cycles
+from surgmotion_jax.models.layout import Layout, SingleDevice
+from surgmotion_jax.models.probe import ProbeConfig
+from surgmotion_jax.parallel.compiled import Compiled, compile_program
+from surgmotion_jax.parallel.gpu_compiler import OPTIONS
+from surgmotion_jax.parallel.gpu_kernels import kernel_counts
+from surgmotion_jax.parallel.hlo import parse_module, walk
+from surgmotion_jax.parallel.mesh import MeshLayout
+from surgmotion_jax.parallel.times import ProgramTime, Time, program_time
+from surgmotion_jax.parallel.topology import Topology
+
+PLANNED_HEADS = ("attentive", "linear", "dense", "patch_linear")  # whose batches have a known shape
+CLASSES = tuple(f"class {number}" for number in range(10))  # how many there are decides nothing at these sizes
+STEPS = 1000  # of the heads' schedule, which decides nothing either
+ARRAY = re.compile(r"(f32|bf16)\[(\d+,[\d,]*)\]")
+NO_MEMORY = ("parameter", "get-tuple-element", "tuple", "bitcast")
+
+
+@dataclass(frozen=True)
+class OneDevice(SingleDevice):
+    """The layout of heads, each of which is on one device, for a kind of device that is not there."""
+
+    of: MeshLayout
+
+    @property
+    def platform(self) -> str:
+        return self.of.platform
+
+    @property
+    def vmem_bytes(self) -> int:
+        return self.of.vmem_bytes
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The encoder on the windows of one call."""
+
+    windows: int  # on all devices together
+    tokens: int  # of a window
+    attention: str
+    compiled: Compiled
+    time: ProgramTime | None  # on TPUs
+    kernels: Mapping[str, int]  # on GPUs, by kind
+    weights: tuple[str, ...]  # arrays of attention weights in the device's memory
+
+    @property
+    def seconds(self) -> Time | None:
+        """Of a window, on all devices together."""
+        return self.time.total.times(1 / self.windows) if self.time else None
+
+    @property
+    def peak(self) -> float:
+        """Bytes of one device."""
+        read = self.compiled
+        return read.needed or read.arguments + read.outputs + read.temporaries + read.code
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to train the heads."""
+
+    plan: Plan
+    time: Time | None  # of a step of all heads, on TPUs
+    unknown_kernels: tuple[str, ...]  # in no time
+    touched: float  # bytes that a step of all heads reads and writes on a device, by the compiler's count
+    weights: tuple[str, ...]  # arrays of attention weights in the device's memory
+
+    @property
+    def name(self) -> str:
+        """`vmap` or `loop`."""
+        return "vmap" if self.plan.group > 1 else "loop"
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Everything that is said about an evaluation on a topology."""
+
+    topology: Topology
+    config: EvaluateConfig
+    encoder: str
+    encoding: Encoding
+    attention: str  # of the heads; empty for those without
+    ways: tuple[Way, ...]  # the better one first; empty where no head is planned
+    note: str  # why no head is planned
+
+    @property
+    def fits(self) -> bool:
+        """Whether the encoder and, one way or the other, the heads do."""
+        capacity = self.topology.usable_bytes
+        heads = not self.ways or self.ways[0].plan.total_bytes <= capacity
+        return self.encoding.peak <= capacity and heads
+
+
+def plan_evaluation(
+    config: EvaluateConfig, encoder: str, topology: Topology, devices: Sequence[jax.Device]
+) -> EvaluationPlan:
+    """Compiles what the evaluation of an encoder, named as `vit_large` or `vit_nano/8`, would run.
+
+    Raises ValueError for an encoder that there is not, a head that the benchmark cannot have, and sizes that do not
+    fit one another.
+    """
+    layout = placed("bfloat16", "auto", devices)
+    model = computed(random_model(RANDOM + encoder), "bfloat16", "auto", layout)
+    check_head(catalogue.get(config.data.benchmark).family, config.probe.head)
+    wanted = wanted_features(config, model.encoder.depth)
+    encoding, shape = _encoding(config, model, wanted, topology, layout)
+    if config.probe.head not in PLANNED_HEADS:
+        note = f"nothing is planned for the {config.probe.head} head: what it learns from depends on the data"
+        return EvaluationPlan(topology, config, encoder, encoding, "", (), note)
+    objective = _objective(config)
+    head = head_for(config, objective, shape, layout=OneDevice(layout))
+    ways = _ways(config, head, objective, shape, topology, layout)
+    attention = ""
+    if isinstance(head.config, ProbeConfig):
+        attention = described(head.config.trunk, int(np.prod(shape[:-1])), OneDevice(layout))
+    return EvaluationPlan(topology, config, encoder, encoding, attention, ways, "")
+
+
+def described(c: TransformerConfig, tokens: int, layout: Layout) -> str:
+    """The attention that blocks have over so many tokens, and why it is not the one that was asked for."""
+    found = settled(c, tokens, layout).attention
+    if found == c.attention:
+        return found
+    return f"{found}, not {FUSED}: {why_not(c, tokens, layout.parts('heads'), layout.vmem_bytes)}"
+
+
+def attention_weights(text: str, tokens: int) -> tuple[str, ...]:
+    """Arrays of tokens x tokens, behind other axes, that a compiled program keeps in the device's memory."""
+    found = []
+    for _, instruction, _, fused in walk(parse_module(text)):
+        if fused or instruction.opcode in NO_MEMORY:
+            continue
+        array = ARRAY.match(instruction.shape)
+        if array and f",{tokens},{tokens}," in f"{array[2]},":
+            found.append(f"{instruction.name} {array[0]}")
+    return tuple(found)
+
+
+def _encoding(
+    config: EvaluateConfig, model: ModelConfig, wanted: Wanted, topology: Topology, layout: MeshLayout
+) -> tuple[Encoding, tuple[int, ...]]:
+    """The encoder's program, and the shape of a moment's features."""
+    params = jax.eval_shape(backbone_of(model).init, jax.random.key(0))
+    encoder = FrozenEncoder(model, params, Origin(RANDOM, ("target",), 0, ""), layout)
+    shape = wanted.shape(encoder, config.data)
+    data, parts = config.data, layout.batch_parts
+    windows, tokens = -(-config.cache.batch // parts) * parts, encoder.grid(data.frames, data.size, data.size).tokens
+    size = (windows, data.frames, data.size, data.size, 3)
+    compiled = compile_program(lambda: encoder.compile(size, wanted.layers, options(topology)))
+    flops = encoder_flops(model, tokens) * windows / topology.devices
+    return Encoding(
+        windows,
+        tokens,
+        described(model.encoder, tokens, layout),
+        compiled,
+        _time(compiled.text, topology, flops),
+        kernel_counts(compiled.text) if compiled.text and topology.is_gpu else {},
+        attention_weights(compiled.text, tokens),
+    ), shape
+
+
+def _ways(
+    config: EvaluateConfig,
+    head: Head,
+    objective: Objective,
+    shape: tuple[int, ...],
+    topology: Topology,
+    layout: MeshLayout,
+) -> tuple[Way, ...]:
+    """Heads as many at once as fit, and one after the other; the faster first, or on GPUs that which touches less."""
+    budget = int(1e9 * config.sweep.memory_gb) or int(topology.usable_bytes)
+    points = np.array(config.sweep.grid.points)
+    shapes = batch_shapes(config, objective, shape)
+    work = Work(head, objective, STEPS, points, shapes, layout, budget, options(topology))
+    wanted = [way for way in groupings(work) if way[1] == 1 or config.sweep.strategy != "loop"]
+    programs = [fitting(work, wanted)]
+    if programs[0].plan.group > 1 and config.sweep.strategy == "auto":
+        programs.append(compile_group(work, programs[0].plan.placement, 1))
+    tokens = int(np.prod(shape[:-1])) if config.probe.head == "attentive" else 0
+    ways = [_way(program, topology, tokens) for program in programs]
+    return tuple(sorted(ways, key=lambda way: way.time.plain if way.time else way.touched))
+
+
+def _way(program: Program, topology: Topology, tokens: int) -> Way:
+    compiled: Any = program.run
+    text, costs = compiled.as_text(), compiled.cost_analysis() or {}
+    time, groups = _time(text, topology, 0.0), program.plan.groups
+    return Way(
+        program.plan,
+        time.total.times(groups) if time else None,
+        time.unknown_kernels if time else (),
+        groups * float(costs.get("bytes accessed", 0.0)),
+        attention_weights(text, tokens) if tokens else (),
+    )
+
+
+def options(topology: Topology) -> Mapping[str, str] | None:
+    """The compiler's, for devices that are not there."""
+    return OPTIONS if topology.is_gpu else None
+
+
+def _time(text: str, topology: Topology, flops: float) -> ProgramTime | None:
+    core = topology.chip.core
+    if core is None or not text:
+        return None
+    return program_time(text, core, flops, lambda one: kernel_cycles(one.kernel, one.shape, topology.chip.name))
+
+
+def _objective(config: EvaluateConfig) -> Objective:
+    """That of the benchmark's family, with some number of classes."""
+    family = catalogue.get(config.data.benchmark).family
+    if family == "segmentation":
+        return targets.segmentation()
+    if family == "depth":
+        return targets.depth(1.0)
+    if family == "skill":
+        return targets.regression([0.0, 1.0])
+    return targets.classification(np.arange(len(CLASSES)), CLASSES)
+
+
+def batch_shapes(config: EvaluateConfig, objective: Objective, shape: tuple[int, ...]) -> Batch:
+    """A step's input, for features of `shape`."""
+    rows, side, head = config.sweep.batch, config.data.size, config.probe.head
+    dense = head in PIXEL_HEADS
+    features = (shape[0], rows, *shape[1:]) if dense else (rows, int(np.prod(shape[:-1])), shape[-1])
+    labels = (rows, side, side) if dense else (rows,)
+    label = jnp.int32 if objective.name == "classification" else jnp.float32
+    made = jax.ShapeDtypeStruct
+    return Batch(made(features, jnp.float32), made(labels, label), made(labels, bool))
