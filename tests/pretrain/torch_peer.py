@@ -181,11 +181,22 @@ class TorchStep:
 
 def peer_weights(config: PretrainConfig, params: Mapping[str, Any]) -> dict[str, Any]:
     """Our parameters as PyTorch tensors by transformers' names."""
-    import torch
-
     model = config.model
     weights = encoder_to_facebook(params["encoder"], model.patch, model.tubelet, "encoder.")
     weights |= predictor_to_facebook(params["predictor"], "predictor.")
+    return _tensors(weights)
+
+
+def peer_encoder_weights(config: PretrainConfig, params: Any) -> dict[str, Any]:
+    """Those of an encoder alone, by transformers' names within it."""
+    prefix = "encoder."
+    named = _tensors(encoder_to_facebook(params, config.model.patch, config.model.tubelet, prefix))
+    return {name.removeprefix(prefix): value for name, value in named.items()}
+
+
+def _tensors(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    import torch
+
     return {name: torch.from_numpy(np.array(value)) for name, value in hugging_face_names(weights).items()}
 
 
