@@ -6,8 +6,8 @@ A slice is a generation and its shape: v4, v5e, v5p or v6e, such as v5e:16x16 or
 (also a100, h100-pcie, h200, b200 and others) the step is compiled where JAX's CUDA plugin is installed (the extra
 gpu-plan; it needs no GPU) and knows them; elsewhere everything is an estimate.
 
-With an evaluation config and --encoder it compiles the frozen encoder and a step of all heads instead, both ways: at
-once, and one after the other.
+With an evaluation config and --encoder it compiles the frozen encoder and a step of all heads instead: at once, one
+after the other, or both, as sweep.strategy says.
 """
 
 from __future__ import annotations

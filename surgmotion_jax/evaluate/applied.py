@@ -35,6 +35,8 @@ from surgmotion_jax.evaluate.results import CONFIG_FILE, RUN_FILE, Results, read
 from surgmotion_jax.evaluate.tasks.action import ActionTask
 from surgmotion_jax.evaluate.tasks.families import task_of_results
 from surgmotion_jax.evaluate.tasks.workflow import WorkflowTask
+from surgmotion_jax.models.attention import AUTO
+from surgmotion_jax.parallel.mesh import OneDevice
 
 HEADS = ("attentive", "linear")
 
@@ -87,7 +89,8 @@ def load_classifier(
     wanted = wanted_features(config, encoder.config.encoder.depth)
     encoding = Encoding(encoder, wanted, config.data, config.cache)
     objective = classification(np.arange(len(classes)), classes, "none")
-    predictor = HeadPredictor(head_for(config, objective, encoding.shape), objective, chosen, [choice.name])
+    head = head_for(config, objective, encoding.shape, layout=OneDevice(encoder.layout))
+    predictor = HeadPredictor(head, objective, chosen, [choice.name])
     key = hashlib.sha256(repr((saved["sha256"], choice.number, encoder.origin.digest, config.data)).encode())
     return Classifier(classes, config.data, key.hexdigest()[:16], encoding, predictor)
 
@@ -97,7 +100,8 @@ def _config(path: epath.Path) -> EvaluateConfig:
     if trained_part(fields) != FROZEN:
         raise ValueError(f"{path}: its encoder was trained with the head; name an evaluation with finetune.blocks=none")
     cache = CacheConfig(**fields["cache"])
-    return EvaluateConfig(DataConfig(**fields["data"]), ProbeSettings(**_tuples(fields["probe"])), cache=cache)
+    probe = {**_tuples(fields["probe"]), "attention": AUTO}  # these devices need not be those of the evaluation
+    return EvaluateConfig(DataConfig(**fields["data"]), ProbeSettings(**probe), cache=cache)
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

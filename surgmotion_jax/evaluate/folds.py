@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+import jax
 import numpy as np
 
 from surgmotion_jax import storage
@@ -20,7 +21,7 @@ from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.features.external import ExternalFeatures
 from surgmotion_jax.evaluate.features.of_cohort import Say
 from surgmotion_jax.evaluate.finetune.scope import check_encoder
-from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, check_head
+from surgmotion_jax.evaluate.heads.of_tasks import KIND_OF_HEAD, check_head, with_attention
 from surgmotion_jax.evaluate.results import (
     CONFIG_FILE,
     ONE_CASE,
@@ -62,6 +63,8 @@ def evaluate_protocol(
 
     Raises ValueError as `run.evaluate` does, and where two folds test the same case.
     """
+    platform = source.encoder.layout.platform if source.encoder else jax.default_backend()
+    config = with_attention(config, platform, source.encoder.width if source.encoder else 0)
     benchmark = catalogue.get(config.data.benchmark, root)
     members = benchmark.pooled.get(config.data.protocol)
     if members is None:

@@ -33,7 +33,9 @@ from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.evaluate.results import SavedHead
 from surgmotion_jax.evaluate.tasks.depth import typical_depth
 from surgmotion_jax.evaluate.tasks.families import DENSE, Truths
+from surgmotion_jax.models.layout import Layout
 from surgmotion_jax.models.parameters import Params
+from surgmotion_jax.parallel.mesh import OneDevice
 
 DENSE_SAMPLE = 64  # training images whose truth decides a typical depth, or a constant answer
 
@@ -58,16 +60,17 @@ class Lesson:
     objective: Objective
     scale: float  # a typical depth; 1 for what is no depth
 
-    def head(self, work: Evaluation, shape: tuple[int, ...]) -> Head:
-        """The head for features of `shape`."""
-        return head_for(work.config, self.objective, shape, self.scale)
+    def head(self, work: Evaluation, shape: tuple[int, ...], layout: Layout | None = None) -> Head:
+        """The head for features of `shape`; without a layout it is whole on one device."""
+        layout = layout or OneDevice(work.features.layout)
+        return head_for(work.config, self.objective, shape, self.scale, layout)
 
     def network(self, work: Evaluation) -> Network:
         """The encoder with the head on it, where both are trained."""
         config, encoder = work.config, work.features.source.encoder
         assert encoder is not None, "looked for when the evaluation began"
         wanted = wanted_features(config, encoder.config.encoder.depth)
-        head = self.head(work, wanted.shape(encoder, config.data))
+        head = self.head(work, wanted.shape(encoder, config.data), encoder.layout)
         return make_network(encoder, head, wanted, config.finetune, config.data)
 
 

@@ -1,8 +1,8 @@
 """What an evaluation would take on accelerators that are not there: its programs compiled, none of them run.
 
 There are two: the frozen encoder on windows, and a step of all heads, which train at once (`vmap`) or one after the
-other (`loop`). On TPUs the compiler estimates times. For GPUs it tells memory and how many bytes a program touches,
-which ranks the two ways and is no time.
+other (`loop`). On TPUs the compiler estimates times. For GPUs it tells memory; the bytes that operations touch rank the
+two ways there, which is no time.
 """
 
 from __future__ import annotations
@@ -23,52 +23,38 @@ from surgmotion_jax.evaluate.encoder.weights import RANDOM, Origin, random_model
 from surgmotion_jax.evaluate.features.cache import Wanted
 from surgmotion_jax.evaluate.heads import targets
 from surgmotion_jax.evaluate.heads.networks import PIXEL_HEADS, Head
-from surgmotion_jax.evaluate.heads.of_tasks import check_head, head_for, wanted_features
+from surgmotion_jax.evaluate.heads.of_tasks import check_head, head_for, wanted_features, with_attention
 from surgmotion_jax.evaluate.heads.sweep_program import Batch, Plan, Program, Work, compile_group, fitting, groupings
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.models.attention import settled
 from surgmotion_jax.models.catalogue import backbone_of
-from surgmotion_jax.models.config import ModelConfig, TransformerConfig
+from surgmotion_jax.models.config import VARIANTS, TransformerConfig
 from surgmotion_jax.models.flops import encoder_flops
 from surgmotion_jax.models.fused_attention import FUSED, why_not
-from surgmotion_jax.models.kernels.cycles import kernel_cycles
-from surgmotion_jax.models.layout import Layout, SingleDevice
+from surgmotion_jax.models.layout import Layout
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.parallel.compiled import Compiled, compile_program
+from surgmotion_jax.parallel.estimates import touched_bytes
 from surgmotion_jax.parallel.gpu_compiler import OPTIONS
 from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.hlo import parse_module, walk
-from surgmotion_jax.parallel.mesh import MeshLayout
-from surgmotion_jax.parallel.times import ProgramTime, Time, program_time
+from surgmotion_jax.parallel.mesh import OneDevice
+from surgmotion_jax.parallel.times import ProgramTime, Time, time_on
 from surgmotion_jax.parallel.topology import Topology
 
 PLANNED_HEADS = ("attentive", "linear", "dense", "patch_linear")  # whose batches have a known shape
 CLASSES = tuple(f"class {number}" for number in range(10))  # how many there are decides nothing at these sizes
 STEPS = 1000  # of the heads' schedule, which decides nothing either
 ARRAY = re.compile(r"(f32|bf16)\[(\d+,[\d,]*)\]")
+FREE_SHARE = 0.9  # of a device: what a run counts with where it asks what is free
 NO_MEMORY = ("parameter", "get-tuple-element", "tuple", "bitcast")
-
-
-@dataclass(frozen=True)
-class OneDevice(SingleDevice):
-    """The layout of heads, each of which is on one device, for a kind of device that is not there."""
-
-    of: MeshLayout
-
-    @property
-    def platform(self) -> str:
-        return self.of.platform
-
-    @property
-    def vmem_bytes(self) -> int:
-        return self.of.vmem_bytes
 
 
 @dataclass(frozen=True)
 class Encoding:
     """The encoder on the windows of one call."""
 
-    windows: int  # on all devices together
+    windows: int  # on all devices together; rows that only fill up a batch are not among them
     tokens: int  # of a window
     attention: str
     compiled: Compiled
@@ -95,7 +81,7 @@ class Way:
     plan: Plan
     time: Time | None  # of a step of all heads, on TPUs
     unknown_kernels: tuple[str, ...]  # in no time
-    touched: float  # bytes that a step of all heads reads and writes on a device, by the compiler's count
+    touched: float  # bytes that the operations of a step of all heads read and write on a device
     weights: tuple[str, ...]  # arrays of attention weights in the device's memory
 
     @property
@@ -112,7 +98,7 @@ class EvaluationPlan:
     config: EvaluateConfig
     encoder: str
     encoding: Encoding
-    attention: str  # of the heads; empty for those without
+    attention: str  # of the heads' blocks; empty for those without
     ways: tuple[Way, ...]  # the better one first; empty where no head is planned
     note: str  # why no head is planned
 
@@ -127,24 +113,46 @@ def plan_evaluation(
 ) -> EvaluationPlan:
     """Compiles what the evaluation of an encoder, named as `vit_large` or `vit_nano/8`, would run.
 
-    Raises ValueError for an encoder that there is not, a head that the benchmark cannot have, and sizes that do not
-    fit one another.
+    Raises ValueError for an encoder that there is not, a head that the benchmark cannot have, heads that do not fit the
+    memory, an encoder that is to be trained, and devices of several hosts, which no evaluation has.
     """
+    _check(config, encoder, topology)
     layout = placed("bfloat16", "auto", devices)
     model = computed(random_model(RANDOM + encoder), "bfloat16", "auto", layout)
+    config = with_attention(config, layout.platform, model.encoder.width)
     check_head(catalogue.get(config.data.benchmark).family, config.probe.head)
     wanted = wanted_features(config, model.encoder.depth)
-    encoding, shape = _encoding(config, model, wanted, topology, layout)
+    params = jax.eval_shape(backbone_of(model).init, jax.random.key(0))
+    frozen = FrozenEncoder(model, params, Origin(RANDOM, ("target",), 0, ""), layout)
+    encoding, shape = _encoding(config, frozen, wanted, topology), wanted.shape(frozen, config.data)
     if config.probe.head not in PLANNED_HEADS:
         note = f"nothing is planned for the {config.probe.head} head: what it learns from depends on the data"
         return EvaluationPlan(topology, config, encoder, encoding, "", (), note)
     objective = _objective(config)
     head = head_for(config, objective, shape, layout=OneDevice(layout))
-    ways = _ways(config, head, objective, shape, topology, layout)
+    ways = _ways(config, frozen, head, objective, batch_shapes(config, objective, shape), topology)
     attention = ""
-    if isinstance(head.config, ProbeConfig):
+    if isinstance(head.config, ProbeConfig) and head.config.depth > 1:
         attention = described(head.config.trunk, int(np.prod(shape[:-1])), OneDevice(layout))
     return EvaluationPlan(topology, config, encoder, encoding, attention, ways, "")
+
+
+def _check(config: EvaluateConfig, encoder: str, topology: Topology) -> None:
+    variant, slash, patch = encoder.partition("/")
+    if variant not in VARIANTS or (slash and not re.fullmatch(r"[1-9]\d*", patch)):
+        raise ValueError(
+            f"--encoder {encoder!r}: give VARIANT or VARIANT/PATCH, as vit_large or vit_nano/8, with one of "
+            f"{', '.join(VARIANTS)}"
+        )
+    if config.finetune.trains:
+        raise ValueError(
+            f"finetune.blocks is {config.finetune.blocks}, but the plan is that of a frozen encoder; leave it out"
+        )
+    if topology.hosts > 1:
+        raise ValueError(
+            f"--topology {topology.name} has {topology.hosts} hosts, but an evaluation runs on the devices of one; "
+            f"give at most {topology.chip.host_chips} chips"
+        )
 
 
 def described(c: TransformerConfig, tokens: int, layout: Layout) -> str:
@@ -155,73 +163,68 @@ def described(c: TransformerConfig, tokens: int, layout: Layout) -> str:
     return f"{found}, not {FUSED}: {why_not(c, tokens, layout.parts('heads'), layout.vmem_bytes)}"
 
 
-def attention_weights(text: str, tokens: int) -> tuple[str, ...]:
-    """Arrays of tokens x tokens, behind other axes, that a compiled program keeps in the device's memory."""
+def attention_weights(text: str, tokens: int, width: int) -> tuple[str, ...]:
+    """Arrays of tokens x tokens, behind other axes, that a compiled program keeps in the device's memory.
+
+    None are looked for where there are as many tokens as a token has values: kernels have that shape too.
+    """
+    if not text or tokens == width:
+        return ()
     found = []
     for _, instruction, _, fused in walk(parse_module(text)):
         if fused or instruction.opcode in NO_MEMORY:
             continue
-        array = ARRAY.match(instruction.shape)
-        if array and f",{tokens},{tokens}," in f"{array[2]},":
-            found.append(f"{instruction.name} {array[0]}")
+        for array in ARRAY.finditer(instruction.shape):
+            if f",{tokens},{tokens}," in f"{array[2]},":
+                found.append(f"{instruction.name} {array[0]}")
     return tuple(found)
 
 
-def _encoding(
-    config: EvaluateConfig, model: ModelConfig, wanted: Wanted, topology: Topology, layout: MeshLayout
-) -> tuple[Encoding, tuple[int, ...]]:
-    """The encoder's program, and the shape of a moment's features."""
-    params = jax.eval_shape(backbone_of(model).init, jax.random.key(0))
-    encoder = FrozenEncoder(model, params, Origin(RANDOM, ("target",), 0, ""), layout)
-    shape = wanted.shape(encoder, config.data)
-    data, parts = config.data, layout.batch_parts
-    windows, tokens = -(-config.cache.batch // parts) * parts, encoder.grid(data.frames, data.size, data.size).tokens
-    size = (windows, data.frames, data.size, data.size, 3)
+def _encoding(config: EvaluateConfig, encoder: FrozenEncoder, wanted: Wanted, topology: Topology) -> Encoding:
+    data, model, layout = config.data, encoder.config, encoder.layout
+    windows, parts = config.cache.batch, layout.batch_parts
+    size = (-(-windows // parts) * parts, data.frames, data.size, data.size, 3)
     compiled = compile_program(lambda: encoder.compile(size, wanted.layers, options(topology)))
-    flops = encoder_flops(model, tokens) * windows / topology.devices
+    tokens = encoder.grid(data.frames, data.size, data.size).tokens
     return Encoding(
         windows,
         tokens,
         described(model.encoder, tokens, layout),
         compiled,
-        _time(compiled.text, topology, flops),
+        time_on(topology, compiled.text, encoder_flops(model, tokens) * windows / topology.devices),
         kernel_counts(compiled.text) if compiled.text and topology.is_gpu else {},
-        attention_weights(compiled.text, tokens),
-    ), shape
+        attention_weights(compiled.text, tokens, encoder.width),
+    )
 
 
 def _ways(
-    config: EvaluateConfig,
-    head: Head,
-    objective: Objective,
-    shape: tuple[int, ...],
-    topology: Topology,
-    layout: MeshLayout,
+    config: EvaluateConfig, encoder: FrozenEncoder, head: Head, objective: Objective, shapes: Batch, topology: Topology
 ) -> tuple[Way, ...]:
     """Heads as many at once as fit, and one after the other; the faster first, or on GPUs that which touches less."""
-    budget = int(1e9 * config.sweep.memory_gb) or int(topology.usable_bytes)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(encoder.params))  # it stays where it is
+    budget = int(1e9 * config.sweep.memory_gb) or max(int(FREE_SHARE * topology.usable_bytes) - held, 1)
     points = np.array(config.sweep.grid.points)
-    shapes = batch_shapes(config, objective, shape)
-    work = Work(head, objective, STEPS, points, shapes, layout, budget, options(topology))
+    work = Work(head, objective, STEPS, points, shapes, encoder.layout, budget, options(topology))
     wanted = [way for way in groupings(work) if way[1] == 1 or config.sweep.strategy != "loop"]
     programs = [fitting(work, wanted)]
     if programs[0].plan.group > 1 and config.sweep.strategy == "auto":
         programs.append(compile_group(work, programs[0].plan.placement, 1))
-    tokens = int(np.prod(shape[:-1])) if config.probe.head == "attentive" else 0
-    ways = [_way(program, topology, tokens) for program in programs]
+    attended = shapes.features.shape[1:] if config.probe.head == "attentive" else ()
+    ways = [_way(program, topology, attended) for program in programs]
     return tuple(sorted(ways, key=lambda way: way.time.plain if way.time else way.touched))
 
 
-def _way(program: Program, topology: Topology, tokens: int) -> Way:
+def _way(program: Program, topology: Topology, attended: tuple[int, ...]) -> Way:
+    """`attended` is the shape of the tokens that attend to one another; empty where none do."""
     compiled: Any = program.run
-    text, costs = compiled.as_text(), compiled.cost_analysis() or {}
-    time, groups = _time(text, topology, 0.0), program.plan.groups
+    text = compiled.as_text()
+    time, groups = time_on(topology, text, 0.0), program.plan.groups
     return Way(
         program.plan,
         time.total.times(groups) if time else None,
         time.unknown_kernels if time else (),
-        groups * float(costs.get("bytes accessed", 0.0)),
-        attention_weights(text, tokens) if tokens else (),
+        groups * touched_bytes(text),
+        attention_weights(text, int(np.prod(attended[:-1])), attended[-1]) if attended else (),
     )
 
 
@@ -230,15 +233,8 @@ def options(topology: Topology) -> Mapping[str, str] | None:
     return OPTIONS if topology.is_gpu else None
 
 
-def _time(text: str, topology: Topology, flops: float) -> ProgramTime | None:
-    core = topology.chip.core
-    if core is None or not text:
-        return None
-    return program_time(text, core, flops, lambda one: kernel_cycles(one.kernel, one.shape, topology.chip.name))
-
-
 def _objective(config: EvaluateConfig) -> Objective:
-    """That of the benchmark's family, with some number of classes."""
+    """That of the benchmark's family; where its classes depend on the data, or are columns, some number of classes."""
     family = catalogue.get(config.data.benchmark).family
     if family == "segmentation":
         return targets.segmentation()
@@ -255,6 +251,6 @@ def batch_shapes(config: EvaluateConfig, objective: Objective, shape: tuple[int,
     dense = head in PIXEL_HEADS
     features = (shape[0], rows, *shape[1:]) if dense else (rows, int(np.prod(shape[:-1])), shape[-1])
     labels = (rows, side, side) if dense else (rows,)
-    label = jnp.int32 if objective.name == "classification" else jnp.float32
+    label = jnp.float32 if objective.name in ("depth", "regression") else jnp.int32
     made = jax.ShapeDtypeStruct
     return Batch(made(features, jnp.float32), made(labels, label), made(labels, bool))

@@ -7,7 +7,7 @@ counts are static. Probes may see padded tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from surgmotion_jax.models.layout import Layout
 
 HEADS = ("batch", None, "act_heads", None)
 AUTO = "auto"
+CUDNN_WIDEST, CUDNN_STEP = 128, 8  # of a head: what cuDNN takes, and in what steps
 SPLASH_QUERIES, SPLASH_KEYS = 128, 2048  # of a block; at most so many keys
 
 
@@ -56,12 +57,14 @@ def resolve_attention(model: ModelConfig, platform: str) -> ModelConfig:
     """`model` with attention 'auto' replaced by what `platform` ('cpu', 'gpu', 'tpu') runs best."""
     if model.attention != AUTO:
         return model
-    return dataclasses.replace(model, attention=best_attention(platform, model.dtype))
+    head_dims = model.encoder.head_dim, model.predictor_trunk.head_dim
+    return dataclasses.replace(model, attention=best_attention(platform, model.dtype, head_dims))
 
 
-def best_attention(platform: str, dtype: str) -> str:
-    """The fused kernels on a TPU, cuDNN on a GPU in bfloat16 (it computes in no wider type), XLA's own elsewhere."""
-    gpu = "cudnn" if dtype == "bfloat16" else "xla"
+def best_attention(platform: str, dtype: str, head_dims: Sequence[int]) -> str:
+    """The fused kernels on a TPU, cuDNN on a GPU in bfloat16 for heads that it takes, XLA's own elsewhere."""
+    taken = all(0 < size <= CUDNN_WIDEST and size % CUDNN_STEP == 0 for size in head_dims)
+    gpu = "cudnn" if dtype == "bfloat16" and taken else "xla"
     return {"tpu": FUSED, "gpu": gpu}.get(platform, "xla")
 
 

@@ -100,6 +100,16 @@ def memory_bytes(shape: str) -> float:
     return sum(padded_bytes(*part) for part in parts if "S(1)" not in (part[3] or ""))
 
 
+def touched_bytes(text: str) -> float:
+    """Bytes that all operations of a program read and write in memory, loops multiplied out: a ranking, no time."""
+    module, trips, total = parse_module(text), dict[str, int](), 0.0
+    for computation, instruction, loops, fused in walk(module):
+        if not fused and instruction.opcode not in UNMOVED:
+            count = math.prod(loop_trips(module, loop, trips, otherwise=1) for loop in loops)
+            total += count * _bytes_of(computation, instruction)
+    return total
+
+
 def narrow_arrays(text: str) -> tuple[str, ...]:
     """float32 arrays that are made in loops, and whose rows fill less than half of a TPU's lanes.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from surgmotion_jax.models.layout import VMEM_BYTES, Names
+from surgmotion_jax.models.layout import VMEM_BYTES, Names, SingleDevice
 from surgmotion_jax.parallel.config import ParallelConfig
 from surgmotion_jax.parallel.rules import MESH_AXES, mesh_axes, spec_of
 from surgmotion_jax.parallel.topology import chip_of
@@ -147,6 +147,21 @@ class MeshLayout:
     def batch_parts(self) -> int:
         """Number of shards of the batch."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+
+@dataclass(frozen=True)
+class OneDevice(SingleDevice):
+    """The layout of what is whole on one device of a mesh, such as a head of a sweep."""
+
+    of: MeshLayout
+
+    @property
+    def platform(self) -> str:
+        return self.of.platform
+
+    @property
+    def vmem_bytes(self) -> int:
+        return self.of.vmem_bytes
 
 
 def laid_out(leaf: jax.Array, sharding: Sharding | None) -> jax.Array:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from surgmotion_jax.models.kernels.cycles import kernel_cycles
 from surgmotion_jax.parallel.estimates import Operation, operations
-from surgmotion_jax.parallel.topology import Core
+from surgmotion_jax.parallel.topology import Core, Topology
 
 DEAREST = 10
 KernelCycles = Callable[[Operation], float | None]  # of one run of a kernel; None where no formula is known
@@ -63,7 +64,7 @@ def program_time(
     text: str,
     core: Core,
     flops: float,
-    kernel_cycles: KernelCycles,
+    cycles_of: KernelCycles,
     parts: Sequence[str] = (),
     part_of: Callable[[str], str] | None = None,
 ) -> ProgramTime | None:
@@ -74,7 +75,7 @@ def program_time(
     found = operations(text, core.hbm_bytes_per_s / core.clock_hz)
     if not any(one.cycles for one in found):
         return None
-    kernels = {one: kernel_cycles(one) for one in found if one.kernel}
+    kernels = {one: cycles_of(one) for one in found if one.kernel}
     timed = [(one, _time(one, core, kernels.get(one))) for one in found]
     by_part = {name: Time() for name in parts}
     if part_of is not None:
@@ -90,10 +91,24 @@ def program_time(
     )
 
 
-def _time(one: Operation, core: Core, kernel_cycles: float | None) -> Time:
-    """Of all its runs; `kernel_cycles` are those of a kernel, which the compiler does not estimate."""
+def time_on(
+    topology: Topology,
+    text: str,
+    flops: float,
+    parts: Sequence[str] = (),
+    part_of: Callable[[str], str] | None = None,
+) -> ProgramTime | None:
+    """`program_time` of a program that was compiled for a topology; None for GPUs, and where there is no text."""
+    core, name = topology.chip.core, topology.chip.name
+    if core is None or not text:
+        return None
+    return program_time(text, core, flops, lambda one: kernel_cycles(one.kernel, one.shape, name), parts, part_of)
+
+
+def _time(one: Operation, core: Core, cycles: float | None) -> Time:
+    """Of all its runs; `cycles` are those of a kernel, which the compiler does not estimate."""
     if one.kernel:
-        seconds = one.count * (kernel_cycles or 0.0) / core.clock_hz
+        seconds = one.count * (cycles or 0.0) / core.clock_hz
         return Time(seconds, seconds)
     return Time(one.count * one.cycles / core.clock_hz, one.count * one.corrected / core.clock_hz)
 

@@ -39,15 +39,18 @@ def lines(plan: EvaluationPlan) -> Iterator[tuple[str, str]]:
         better, other = plan.ways
         if better.time and other.time:
             ratio, by = better.time.plain / other.time.plain, "the compiler's estimate"
+            by += ", attention left out" if better.unknown_kernels else ""
         else:
-            ratio, by = better.touched / max(other.touched, 1.0), "the bytes that it touches, which is a ranking"
+            ratio, by = better.touched / other.touched, "the bytes that it touches, which is a ranking"
         yield "strategy", f"{better.name}, {ratio:.2f} of {other.name} by {by}; sweep.strategy=auto measures it"
 
 
 def _encoding_lines(plan: EvaluationPlan) -> Iterator[tuple[str, str]]:
     found, topology = plan.encoding, plan.topology
     yield "encoder", f"{found.windows} windows a call; bfloat16, attention {found.attention}"
-    yield "memory", f"{gib(found.peak)} of {gib(topology.usable_bytes)} a device"
+    beyond = found.peak - topology.usable_bytes
+    excess = f": exceeds it by {gib(beyond)}; lower cache.batch" if beyond > 0 else ""
+    yield "memory", f"{gib(found.peak)} of {gib(topology.usable_bytes)} a device{excess}"
     if found.time and found.seconds:
         mfu = found.time.mfu(topology.peak_flops)
         shares = f"{100 * mfu.plain:.1f} ({100 * mfu.corrected:.1f}) % MFU"
@@ -62,8 +65,9 @@ def _encoding_lines(plan: EvaluationPlan) -> Iterator[tuple[str, str]]:
 
 def _way_lines(way: Way, plan: EvaluationPlan) -> Iterator[tuple[str, str]]:
     found, config = way.plan, plan.config
-    each = f"{found.together} at a time" if found.group > 1 else "one after the other"
+    each = f"{found.together} at a time" if found.together > 1 else "one after the other"
     shared = f", {found.group} on each of {found.devices} devices" if found.placement == "heads" else ""
+    shared += f", the rows shared out over {found.devices} devices" if found.placement == "rows" else ""
     attention = f", attention {plan.attention}" if plan.attention else ""
     rows = f"{config.sweep.batch} windows a step, {config.probe.dtype}"
     yield way.name, f"{found.heads} heads, {each}{shared}; {rows}{attention}"
@@ -73,7 +77,7 @@ def _way_lines(way: Way, plan: EvaluationPlan) -> Iterator[tuple[str, str]]:
         ("gradients and activations", found.working_bytes),
     )
     text = ", ".join(f"{name} {gib(size)}" for name, size in parts)
-    yield "memory", f"{gib(found.total_bytes)} of {gib(plan.topology.usable_bytes)} a device: {text}"
+    yield "memory", f"{gib(found.total_bytes)} of {gib(found.budget)} a device: {text}"
     if way.time:
         yield "estimate", f"{milliseconds(way.time)} a step of all heads"
         yield from _unknown(way.unknown_kernels, plan)

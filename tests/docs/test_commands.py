@@ -150,6 +150,13 @@ def small_conversion(line: list[str]) -> list[str]:
     return [*line, "--heads=3", "--predictor-heads=2"] if foreign else line
 
 
+def small_plan(line: list[str]) -> list[str]:
+    """For GPUs, by formula. The plan of an evaluation needs a compiler: tests/evaluate/test_plan.py has one."""
+    if any(word.startswith("--encoder=") for word in line):
+        return ["plan", "--help"]
+    return with_flags(replaced(line, {"--topology": "gpu:h100x8"}), SMALL_RUN)
+
+
 def small_ablation(line: list[str]) -> list[str]:
     """Two rows: tests/commands/test_arms.py runs each of the others."""
     many = any(word.startswith("--rows=") and word.count(",") > 1 for word in line)
@@ -172,7 +179,7 @@ SHRUNK = {
     "pretrain": small_pretraining,
     "ablate": small_ablation,
     # Compiling for TPUs takes minutes: tests/commands/test_plan.py does.
-    "plan": lambda line: with_flags(replaced(line, {"--topology": "gpu:h100x8"}), SMALL_RUN),
+    "plan": small_plan,
     "bench": lambda line: with_flags(replaced(line, {"--steps": "2"}), SMALL_RUN),
     "simulate": small_simulation,
     "evaluate": small_evaluation,

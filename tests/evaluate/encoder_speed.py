@@ -3,8 +3,9 @@
   python -m tests.evaluate.encoder_speed --rows=4 --rounds=15
   python -m tests.evaluate.encoder_speed --config=bench/peer_tiny --config.model.variant=vit_small
 
-Both take uint8 clips of the config's size, as an evaluation gives them, and end with tokens on the host, in float32 and
-from the same weights. Their features are compared before anything is timed. The peer needs torch and transformers.
+On the CPU, both take uint8 clips of the config's size, as an evaluation gives them, and end with tokens on the host, in
+float32 and from the same weights. Their features are compared before anything is timed. The peer needs torch and
+transformers.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import jax
 import numpy as np
 
 from surgmotion_jax.commands.configs import pretrain_config
-from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, load_encoder
+from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, computed, placed
+from surgmotion_jax.evaluate.encoder.weights import Origin
+from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.pixels import IMAGENET_MEAN, IMAGENET_STD
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.runs.benchmark import SYNTHETIC, cores
 from tests.evaluate.head_speed import timed_in_turns
-from tests.pretrain.torch_peer import peer_config, peer_encoder_weights
+from tests.pretrain.torch_peer import check_peer, peer_config, peer_encoder_weights
 
 AGREE = 2e-4  # of features with unit variance
 
@@ -71,7 +74,10 @@ class TorchEncoder:
 
 def pair(config: PretrainConfig, rows: int) -> dict[str, OurEncoder | TorchEncoder]:
     """Both on the same random clips and weights, each called once. Raises AssertionError where features differ."""
-    encoder = load_encoder(f"random:{config.model.variant}/{config.model.patch}", devices=jax.devices()[:1])
+    check_peer(config)
+    layout = placed("float32", "auto", jax.devices("cpu")[:1])
+    params = jax.jit(backbone_of(config.model).init)(jax.random.key(0))
+    encoder = FrozenEncoder(computed(config.model, "float32", "auto", layout), params, Origin("", (), 0, ""), layout)
     size = rows, config.data.frames, config.augment.crop, config.augment.crop, 3
     video = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     found: dict[str, Any] = {

@@ -25,7 +25,7 @@ from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder
 from surgmotion_jax.evaluate.encoder.weights import Origin
 from surgmotion_jax.evaluate.features.of_cohort import CohortFeatures
 from surgmotion_jax.evaluate.heads.clock import quick
-from surgmotion_jax.evaluate.heads.of_tasks import attention_on, check_head, head_for
+from surgmotion_jax.evaluate.heads.of_tasks import attention_on, check_head, head_for, with_attention
 from surgmotion_jax.evaluate.heads.targets import depth, regression, segmentation
 from surgmotion_jax.evaluate.source import Source
 from surgmotion_jax.models.attention import IMPLEMENTATIONS
@@ -171,15 +171,28 @@ def test_a_kernel_that_these_devices_lack_is_refused():
     config = EvaluateConfig(probe=ProbeSettings(attention="cudnn", dtype="bfloat16"))
     with pytest.raises(ValueError, match=r"probe.attention is 'cudnn', which needs a GPU, but the devices are 'cpu'"):
         head_for(config, regression([1.0, 2.0]), (6, 12))
-    assert attention_on("tpu", "splash", "float32") == "splash"
+    assert attention_on("tpu", "splash", "float32", 64) == "splash"
 
 
 @pytest.mark.parametrize(
-    ("platform", "dtype", "found"),
-    [("tpu", "float32", "fused"), ("gpu", "bfloat16", "cudnn"), ("gpu", "float32", "xla"), ("cpu", "bfloat16", "xla")],
+    ("platform", "dtype", "head_dim", "found"),
+    [
+        ("tpu", "float32", 64, "fused"),
+        ("gpu", "bfloat16", 64, "cudnn"),
+        ("gpu", "bfloat16", 12, "xla"),  # cuDNN takes multiples of 8
+        ("gpu", "float32", 64, "xla"),
+        ("cpu", "bfloat16", 64, "xla"),
+    ],
 )
-def test_auto_takes_the_attention_that_suits_the_devices(platform, dtype, found):
-    assert attention_on(platform, "auto", dtype) == found
+def test_auto_takes_the_attention_that_suits_the_devices(platform, dtype, head_dim, found):
+    assert attention_on(platform, "auto", dtype, head_dim) == found
+    config = EvaluateConfig(probe=ProbeSettings(heads=2, dtype=dtype))
+    assert with_attention(config, platform, 2 * head_dim).probe.attention == found, "what a run writes down"
+
+
+def test_heads_without_attention_are_recorded_as_before():
+    config = EvaluateConfig(probe=ProbeSettings(head="linear"))
+    assert with_attention(config, "tpu", 64).probe.attention == "xla"
 
 
 @pytest.mark.parametrize("head", ["attentive", "dense", "temporal"])

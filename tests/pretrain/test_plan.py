@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from surgmotion_jax.parallel.collectives import Collective, Loop, collectives
-from surgmotion_jax.parallel.compiled import Compiled, memory_needed, read_compiled
+from surgmotion_jax.parallel.compiled import Compiled, read_compiled
 from surgmotion_jax.parallel.mesh import MeshLayout, make_mesh
 from surgmotion_jax.parallel.topology import CHIPS, Chip, Topology, describe
 from surgmotion_jax.pretrain.plan import remedies as plan_remedies
@@ -152,18 +152,6 @@ def test_times_follow_from_the_compilers_estimate_unless_another_is_given_or_the
 def test_the_program_with_most_context_is_compiled():
     programs = mask_programs(small_config(**{"mask.ratios": (0.9, 0.45, 0.67)}).mask, small_config().grid)
     assert largest(programs).name == "tube 0.45"
-
-
-@pytest.mark.parametrize(
-    ("message", "size"),
-    [
-        ("Used 18.50G of 15.75G hbm. Exceeded hbm capacity by 2.75G", 18.5 * 2**30),
-        ("the total memory required for HLO temporaries (29.59G) exceeds available HBM (15.75G).", 29.59 * 2**30),
-        ("something else", None),
-    ],
-)
-def test_what_the_compiler_says_of_a_program_that_does_not_fit(message, size):
-    assert memory_needed(message) == size
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ from surgmotion_jax.evaluate.heads.networks import Head
 from surgmotion_jax.models.catalogue import backbone_of
 from surgmotion_jax.models.config import ModelConfig
 from surgmotion_jax.models.parameters import Params
-from surgmotion_jax.models.probe import ProbeConfig, probe
 from surgmotion_jax.parallel.mesh import MeshLayout, laid_out
 from surgmotion_jax.parallel.rules import parameter_shardings
 
@@ -91,7 +90,7 @@ class Network:
 def make_network(
     encoder: FrozenEncoder, head: Head, wanted: Wanted, settings: FinetuneConfig, data: DataConfig
 ) -> Network:
-    """The network of an encoder that is to be trained and a head that reads `wanted` of it.
+    """The network of an encoder that is to be trained and a head, of the same layout, that reads `wanted` of it.
 
     Raises ValueError for windows or layers that the encoder does not have, and for more blocks than it has.
     """
@@ -100,8 +99,6 @@ def make_network(
     start = divided(
         jax.tree.map(np.asarray, encoder.params), trained_blocks(settings.blocks, encoder.config.encoder.depth)
     )
-    if isinstance(head.config, ProbeConfig):  # its kernels ask where they run
-        head = dataclasses.replace(head, apply=functools.partial(probe, head.config, layout=encoder.layout))
     return Network(config, head, wanted, start, settings, encoder.layout)
 
 

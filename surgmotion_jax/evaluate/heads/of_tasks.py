@@ -5,6 +5,8 @@ Letters: B moments, N tokens or moments of a video, L layers, t, h, w token grid
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from surgmotion_jax.evaluate.config import EvaluateConfig
@@ -58,13 +60,13 @@ def wanted_features(config: EvaluateConfig, depth: int) -> Wanted:
     return Wanted(kind, config.probe.layers or tuple(sorted(max(0, layer) for layer in spread)))
 
 
-def attention_on(platform: str, attention: str, dtype: str) -> str:
+def attention_on(platform: str, attention: str, dtype: str, head_dim: int) -> str:
     """An attentive head's attention, with 'auto' replaced by what `platform` ('cpu', 'gpu', 'tpu') runs best.
 
     Raises ValueError for a kernel that cannot run there.
     """
     if attention == AUTO:
-        return best_attention(platform, dtype)
+        return best_attention(platform, dtype, (head_dim,))
     needs = {"cudnn": "gpu", "splash": "tpu", "fused": "tpu"}.get(attention)
     if needs and platform != needs:
         raise ValueError(
@@ -72,6 +74,19 @@ def attention_on(platform: str, attention: str, dtype: str) -> str:
             "--config.probe.attention=auto"
         )
     return attention
+
+
+def with_attention(config: EvaluateConfig, platform: str, width: int) -> EvaluateConfig:
+    """The config with an attention 'auto' of its head decided, so that records of a run say which one ran.
+
+    `width` is that of the tokens, 0 where it is not known yet. A head without attention has 'xla', which means nothing.
+    """
+    probe = config.probe
+    if probe.attention != AUTO:
+        return config
+    attentive = probe.head == "attentive"
+    found = attention_on(platform, AUTO, probe.dtype, width // probe.heads) if attentive else "xla"
+    return dataclasses.replace(config, probe=dataclasses.replace(probe, attention=found))
 
 
 def head_for(
@@ -94,7 +109,7 @@ def head_for(
             probe.depth,
             probe.heads,
             norm_eps=probe.norm_eps,
-            attention=attention_on(layout.platform, probe.attention, probe.dtype),
+            attention=attention_on(layout.platform, probe.attention, probe.dtype, width // probe.heads),
             remat=probe.remat,
             dtype=probe.dtype,
         )

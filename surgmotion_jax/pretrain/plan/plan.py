@@ -15,7 +15,6 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from surgmotion_jax.models.attention import check_attention, resolve_attention
-from surgmotion_jax.models.kernels.cycles import kernel_cycles
 from surgmotion_jax.parallel.auto_mesh import Row
 from surgmotion_jax.parallel.collectives import Collective, collectives
 from surgmotion_jax.parallel.compiled import Compiled, compile_program
@@ -23,7 +22,7 @@ from surgmotion_jax.parallel.gpu_compiler import OPTIONS
 from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.mesh import MeshLayout, check_batch, make_mesh, mesh_shape
 from surgmotion_jax.parallel.rules import MESH_AXES
-from surgmotion_jax.parallel.times import ProgramTime
+from surgmotion_jax.parallel.times import ProgramTime, time_on
 from surgmotion_jax.parallel.topology import Topology
 from surgmotion_jax.pretrain.config import PretrainConfig
 from surgmotion_jax.pretrain.plan.cost import (
@@ -36,7 +35,7 @@ from surgmotion_jax.pretrain.plan.cost import (
     temporary_bytes,
 )
 from surgmotion_jax.pretrain.plan.program import Findings, sharded_block_bytes, study
-from surgmotion_jax.pretrain.plan.times import step_time
+from surgmotion_jax.pretrain.plan.times import PARTS, part_of
 from surgmotion_jax.pretrain.sample.masks import MaskProgram, mask_programs
 from surgmotion_jax.pretrain.setup import preflight
 from surgmotion_jax.pretrain.setup.placement import place
@@ -244,11 +243,7 @@ def plan(
 
 def time_of(config: PretrainConfig, topology: Topology, program: MaskProgram, text: str) -> ProgramTime | None:
     """What the compiler estimates of the program that it compiled; None where it says nothing."""
-    core = topology.chip.core
-    if core is None or not text:
-        return None
-    flops = step_flops(config, [program]).model / topology.devices
-    return step_time(text, core, flops, lambda one: kernel_cycles(one.kernel, one.shape, topology.chip.name))
+    return time_on(topology, text, step_flops(config, [program]).model / topology.devices, PARTS, part_of)
 
 
 def decided_mfu(mfu: float | None, time: ProgramTime | None, topology: Topology) -> tuple[float, str]:

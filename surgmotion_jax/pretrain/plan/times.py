@@ -1,11 +1,8 @@
-"""The parts of a training step, by the scopes in the names of its operations, and its estimated time by part."""
+"""The parts of a training step, by the scopes in the names of its operations."""
 
 from __future__ import annotations
 
 import re
-
-from surgmotion_jax.parallel.times import KernelCycles, ProgramTime, program_time
-from surgmotion_jax.parallel.topology import Core
 
 PARTS = (
     "prepare",
@@ -19,11 +16,6 @@ PARTS = (
     "optimiser and the rest",
 )
 SCOPES = {"prepare": "prepare", "losses": "losses", "targets": "target encoder"}  # named in the step
-
-
-def step_time(text: str, core: Core, flops: float, kernel_cycles: KernelCycles) -> ProgramTime | None:
-    """The estimate of a compiled step, as `program_time` gives it, by part."""
-    return program_time(text, core, flops, kernel_cycles, PARTS, part_of)
 
 
 def part_of(op_name: str) -> str:
