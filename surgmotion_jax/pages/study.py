@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from surgmotion_jax.evaluate.anchors import RANDOM, TUNED
 from surgmotion_jax.evaluate.compare.comparison import SIGNIFICANT
-from surgmotion_jax.evaluate.compare.strengths import Place, Scores
+from surgmotion_jax.evaluate.compare.strengths import Curve, Place, Scores
 from surgmotion_jax.evaluate.metrics.bootstrap import Difference
 from surgmotion_jax.pages.evaluation import rows_table
 from surgmotion_jax.report.html import Section, escape, page, sentence
@@ -109,20 +109,27 @@ def verdict(study: StudyPage) -> list[str]:
         p = growth.p
         settled = p is not None and p < SIGNIFICANT
         word = ("grows" if growth.value > 0 else "shrinks") if settled else "neither grows nor shrinks demonstrably"
-        said = [f"The lead of {first} over {second} {word} with nuisance: {_text(growth)} points a unit of strength."]
-    above = [
-        f"{curve.arm} ({_span(curve.score_G[g], curve.low_G[g], curve.high_G[g])} at strength {strength:g})"
-        for curve in study.scores.curves
-        for g, strength in enumerate(study.scores.strengths)
-        if curve.low_G[g] > 0
-    ]
+        said = [f"The lead of {first} over {second} {word} with nuisance; points a unit of strength: {_text(growth)}."]
     if study.scores.curves:
-        said.append(f"Above random weights, by their intervals: {', '.join(above) or 'none'}.")
+        above = _told(study.scores, lambda curve, g: bool(curve.low_G[g] > 0))
+        below = _told(study.scores, lambda curve, g: bool(curve.high_G[g] < 0))
+        said.append(f"Above random weights, by their intervals: {above or 'none'}.")
+        said += [f"Below random weights: {below}."] if below else []
     if study.scores.without:
         said.append(
             f"No part of any mean, since end to end is not above random there: {', '.join(study.scores.without)}."
         )
     return said
+
+
+def _told(scores: Scores, which: Callable[[Curve, int], bool]) -> str:
+    """Arms with the strengths at which something holds: 'pixel at 0, 1 and 2; all at 1'."""
+    found = []
+    for curve in scores.curves:
+        at = [f"{strength:g}" for g, strength in enumerate(scores.strengths) if which(curve, g)]
+        if at:
+            found.append(f"{curve.arm} at {' and '.join([', '.join(at[:-1]), at[-1]] if at[:-1] else at)}")
+    return "; ".join(found)
 
 
 def figure(scores: Scores) -> str:

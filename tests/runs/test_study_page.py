@@ -36,9 +36,16 @@ def page(found) -> StudyPage:
 
 def test_the_verdict_is_what_the_test_says():
     growing, level = page(world({0.0: 0.0, 1.0: 0.1, 2.0: 0.2})), page(world({0.0: 0.1, 1.0: 0.1}))
-    assert verdict(growing)[0].startswith("The lead of plain over pixel grows with nuisance: +25.6 (")
+    assert verdict(growing)[0].startswith(
+        "The lead of plain over pixel grows with nuisance; points a unit of strength: +25.6 ("
+    )
     assert "neither grows nor shrinks demonstrably" in verdict(level)[0]
-    assert "plain (" in verdict(growing)[1]
+    assert verdict(growing)[1] == "Above random weights, by their intervals: plain at 0, 1 and 2; pixel at 0, 1 and 2."
+    sunk = verdict(page(world({0.0: 0.0, 1.0: -0.4})))
+    assert sunk[1:3] == [
+        "Above random weights, by their intervals: plain at 0; pixel at 0 and 1.",
+        "Below random weights: plain at 1.",
+    ]
     nothing = page({place: each for place, each in world({0.0: 0.0}).items() if place[0] != "pixel"})
     assert verdict(nothing)[0] == "Whether the lead of plain over pixel grows with nuisance cannot be said yet."
 
