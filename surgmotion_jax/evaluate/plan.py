@@ -7,6 +7,7 @@ two ways there, which is no time.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,19 +164,18 @@ def described(c: TransformerConfig, tokens: int, layout: Layout) -> str:
     return f"{found}, not {FUSED}: {why_not(c, tokens, layout.parts('heads'), layout.vmem_bytes)}"
 
 
-def attention_weights(text: str, tokens: int, width: int) -> tuple[str, ...]:
-    """Arrays of tokens x tokens, behind other axes, that a compiled program keeps in the device's memory.
-
-    None are looked for where there are as many tokens as a token has values: kernels have that shape too.
-    """
-    if not text or tokens == width:
+def attention_weights(text: str, tokens: int, heads: int) -> tuple[str, ...]:
+    """Arrays of tokens x tokens for whole sets of heads that a compiled program keeps in the device's memory."""
+    if not text:
         return ()
-    found = []
+    found, end = [], [tokens, tokens]
     for _, instruction, _, fused in walk(parse_module(text)):
         if fused or instruction.opcode in NO_MEMORY:
             continue
         for array in ARRAY.finditer(instruction.shape):
-            if f",{tokens},{tokens}," in f"{array[2]},":
+            sizes = [int(size) for size in array[2].split(",")]
+            # Projections may have as many columns as there are tokens, but not so many before them.
+            if sizes[-2:] == end and len(sizes) > 2 and math.prod(sizes[:-2]) % heads == 0:
                 found.append(f"{instruction.name} {array[0]}")
     return tuple(found)
 
@@ -193,7 +193,7 @@ def _encoding(config: EvaluateConfig, encoder: FrozenEncoder, wanted: Wanted, to
         compiled,
         time_on(topology, compiled.text, encoder_flops(model, tokens) * windows / topology.devices),
         kernel_counts(compiled.text) if compiled.text and topology.is_gpu else {},
-        attention_weights(compiled.text, tokens, encoder.width),
+        attention_weights(compiled.text, tokens, model.encoder.heads),
     )
 
 
@@ -209,13 +209,13 @@ def _ways(
     programs = [fitting(work, wanted)]
     if programs[0].plan.group > 1 and config.sweep.strategy == "auto":
         programs.append(compile_group(work, programs[0].plan.placement, 1))
-    attended = shapes.features.shape[1:] if config.probe.head == "attentive" else ()
-    ways = [_way(program, topology, attended) for program in programs]
+    attended = shapes.features.shape[1] if config.probe.head == "attentive" else 0
+    ways = [_way(program, topology, attended, config.probe.heads) for program in programs]
     return tuple(sorted(ways, key=lambda way: way.time.plain if way.time else way.touched))
 
 
-def _way(program: Program, topology: Topology, attended: tuple[int, ...]) -> Way:
-    """`attended` is the shape of the tokens that attend to one another; empty where none do."""
+def _way(program: Program, topology: Topology, attended: int, heads: int) -> Way:
+    """`attended` tokens attend to one another in so many attention heads; 0 where none do."""
     compiled: Any = program.run
     text = compiled.as_text()
     time, groups = time_on(topology, text, 0.0), program.plan.groups
@@ -224,7 +224,7 @@ def _way(program: Program, topology: Topology, attended: tuple[int, ...]) -> Way
         time.total.times(groups) if time else None,
         time.unknown_kernels if time else (),
         groups * touched_bytes(text),
-        attention_weights(text, int(np.prod(attended[:-1])), attended[-1]) if attended else (),
+        attention_weights(text, attended, heads) if attended else (),
     )
 
 

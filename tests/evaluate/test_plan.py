@@ -146,8 +146,9 @@ ENTRY %main (a: f32[2,8,4]) -> f32[2,8,4] {
   ROOT %f = f32[2,8,4]{2,1,0} fusion(%w), kind=kLoop, calls=%inner
 }
 """
-    assert attention_weights(text, 8, 4) == ("w f32[2,8,8]",)
-    assert attention_weights(text, 4, 8) == attention_weights(text, 8, 8) == attention_weights("", 8, 4) == ()
+    assert attention_weights(text, 8, heads=2) == ("w f32[2,8,8]",)
+    assert attention_weights(text, 8, heads=3) == (), "two are no set of three heads: a projection"
+    assert attention_weights(text, 4, heads=2) == attention_weights("", 8, heads=2) == ()
 
 
 @pytest.mark.slow
