@@ -85,7 +85,11 @@ def test_what_can_be_compiled_for_depends_on_the_plugin(monkeypatch, tmp_path):
 @NEEDS_PLUGIN
 @pytest.mark.parametrize(
     ("config", "attention"),
-    [("pretrain/tiny", "attention xla"), ("pretrain/surgmotion_vitl:stage1", "attention cudnn")],
+    [
+        ("pretrain/tiny", "attention xla"),
+        ("pretrain/surgmotion_vitl:stage1", "attention cudnn"),
+        ("pretrain/surgmotion_vitl:stage2", "attention cudnn"),
+    ],
 )
 def test_a_step_is_compiled_for_an_h100(config, attention):
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
