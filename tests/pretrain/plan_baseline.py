@@ -21,16 +21,18 @@ from surgmotion_jax import storage
 
 ROOT = Path(__file__).parents[2]
 BASELINE = ROOT / "docs" / "plan" / "baseline.json"
+LATER = "--config.init.checkpoint=x"  # weights to start from, which a plan does not read
 ROWS: Mapping[str, tuple[str, ...]] = {
     "vitl_stage1_v5e": ("pretrain/surgmotion_vitl:stage1", "v5e:4x4", "--config.optim.batch=256"),
     "vitl_stage1_v5p": ("pretrain/surgmotion_vitl:stage1", "v5p:2x2x4", "--config.optim.batch=256"),
     "vitl_stage1_v6e": ("pretrain/surgmotion_vitl:stage1", "v6e:8x8", "--config.optim.batch=768"),
     "vitl_stage1_v5e_pod": ("pretrain/surgmotion_vitl:stage1", "v5e:16x16", "--config.optim.batch=3072"),
-    "vitl_stage2_v5p": ("pretrain/surgmotion_vitl:stage2", "v5p:4x4x4", "--config.init.checkpoint=x"),
+    "vitl_stage2_v5p": ("pretrain/surgmotion_vitl:stage2", "v5p:4x4x4", LATER),
     "vitg_stage1_v5p": ("pretrain/surgmotion_vitg:stage1", "v5p:4x4x8", "--config.optim.batch=3072"),
-    "vitg_stage2_v5p": ("pretrain/surgmotion_vitg:stage2", "v5p:4x4x8", "--config.init.checkpoint=x"),
+    "vitg_stage2_v5p": ("pretrain/surgmotion_vitg:stage2", "v5p:4x4x8", "--config.optim.batch=256", LATER),
     "vjepa2_v5e": ("pretrain/vjepa2_vitl", "v5e:16x16"),
-    "vjepa2_cooldown_v5p": ("pretrain/vjepa2_vitl:cooldown", "v5p:4x8x8", "--config.init.checkpoint=x"),
+    "vjepa2_cooldown_v5p": ("pretrain/vjepa2_vitl:cooldown", "v5p:4x8x8", LATER),
+    "tiny_v5e": ("pretrain/tiny", "v5e:2x2"),
 }
 
 
