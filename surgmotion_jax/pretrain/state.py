@@ -97,10 +97,13 @@ def kept_for_parameters(state: TrainState) -> optax.OptState:
 
 
 def in_host_memory(shardings: Params, layout: MeshLayout) -> Params:
-    """The same shardings in the memory of the hosts. Raises ValueError where the devices have none of their own."""
+    """The same shardings in the memory of the hosts. Raises ValueError where the devices have none of their own.
+
+    Devices that are only described, to compile for, name no memory at all: they are taken to have it.
+    """
     device = layout.mesh.devices.flat[0]
     kinds = [memory.kind for memory in device.addressable_memories()]
-    if HOST not in kinds:
+    if kinds and HOST not in kinds:
         raise ValueError(
             f"optim.offload is True, but devices of kind {device.device_kind!r} reach no host memory {HOST!r} (only "
             f"{', '.join(kinds)}); set --config.optim.offload=False."

@@ -17,7 +17,8 @@ TINY = ("--config=pretrain/tiny", "--topology=gpu:h100x8", "--config.optim.batch
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """The command completes the environment; a test's must be as before."""
+    """The command completes the environment; a test's must be as before. Where there is a plugin it is not asked."""
+    monkeypatch.setattr(gpu_compiler, "plugin", lambda: None)
     for name in TPU_ENVIRONMENT:
         monkeypatch.setenv(name, "cpu" if name == "JAX_PLATFORMS" else "1")
 
@@ -88,7 +89,6 @@ def test_an_evaluation_is_planned_with_its_encoder(flags, message):
         main(list(flags))
 
 
-@pytest.mark.skipif(gpu_compiler.plugin() is not None, reason="the CUDA plugin is installed")
 def test_an_evaluation_is_not_planned_without_a_compiler():
     with pytest.raises(ValueError, match=r"there is none for it here; run pip install -e '.\[gpu-plan\]'"):
         main([*EVALUATION, "--encoder=vit_nano"])

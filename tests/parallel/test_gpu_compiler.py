@@ -123,12 +123,24 @@ def test_the_formula_for_memory_is_near_the_compilers(config, topology, batch, m
     assert peak_gib(line, hidden=True) == pytest.approx(peak_gib(line), rel=0.05)
 
 
+@pytest.mark.slow
+@NEEDS_PLUGIN
+def test_moments_in_host_memory_are_planned_for_a_gpu_that_is_not_there():
+    line = ("--config=pretrain/tiny", "--topology=gpu:h100x1", "--config.optim.batch=8", "--config.optim.offload=True")
+    assert re.search(r"optimiser +0.00 GiB a device \(8 bytes\); 0.02 GiB in host memory", planned(line))
+
+
 def peak_gib(line, hidden=False):
     """What `plan` says; with the plugin `hidden` it has nothing but the formula."""
+    return float(re.search(r"peak +([\d.]+) GiB", planned(line, hidden))[1])
+
+
+def planned(line, hidden=False):
+    """What `plan` prints, in a process of its own."""
     hide = "from surgmotion_jax.parallel import gpu_compiler; gpu_compiler.plugin = lambda: None; " if hidden else ""
     code = f"{hide}from surgmotion_jax.commands.plan import main; main({list(line)!r})"
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     done = subprocess.run((sys.executable, "-c", code), check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert ("compiled in" in done.stdout) != hidden
-    return float(re.search(r"peak +([\d.]+) GiB", done.stdout)[1])
+    return done.stdout

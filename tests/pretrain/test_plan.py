@@ -166,7 +166,7 @@ def test_too_much_memory_is_said_with_remedies_that_are_computed():
     assert len(offered) == 3
     assert all(r.saves > 0 for r in offered)
     assert [r.enough for r in offered] == sorted((r.enough for r in offered), reverse=True)
-    assert any(r.flags == "--config.model.attention=fused" for r in remedies(found, most=99))
+    assert any(r.flags == "--config.model.attention=cudnn" for r in remedies(found, most=99)), "no TPU counts as a GPU"
     assert len({r.flags.split("=")[0] for r in offered}) == 3, "one of a kind"
     already = plan(
         small_config(**{"model.remat": "full", "optim.batch": 64}), small, jax.devices(), compile=replied(needed=200e6)
