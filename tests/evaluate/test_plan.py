@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import types
 
@@ -17,15 +16,12 @@ from surgmotion_jax.evaluate.features.windows_of_cases import Position
 from surgmotion_jax.evaluate.heads import targets
 from surgmotion_jax.evaluate.heads.fit import Batches, TrainingSet, Zeros
 from surgmotion_jax.evaluate.plan import attention_weights, batch_shapes, plan_evaluation
-from surgmotion_jax.parallel import gpu_compiler
 from surgmotion_jax.parallel.compiled import Compiled
 from surgmotion_jax.parallel.topology import GPUS, Chip, Topology, describe, devices_of, with_compiler
 from surgmotion_jax.runs.evaluation_plan import as_json, lines
+from tests import needs
 
 ONE_GPU = Topology("gpu:h100x1", GPUS["h100"], 1, compiled=True)
-NEEDS_LIBTPU = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install jax[tpu]"
-)
 
 
 def small(name="cholect50", **changes):
@@ -72,7 +68,7 @@ def test_an_encoder_that_does_not_fit_is_said(monkeypatch):
     assert any("exceeds it by 44" in line for line in said(plan))
 
 
-@pytest.mark.skipif(gpu_compiler.plugin() is None, reason="JAX's CUDA plugin is not installed")
+@needs.CUDA_PLUGIN
 @pytest.mark.slow
 def test_on_a_gpu_cudnn_keeps_no_attention_weights():
     changes = {"probe.heads": 6, "probe.depth": 2, "probe.dtype": "bfloat16", "data.frames": 8, "sweep.batch": 4}
@@ -152,7 +148,7 @@ ENTRY %main (a: f32[2,8,4]) -> f32[2,8,4] {
 
 
 @pytest.mark.slow
-@NEEDS_LIBTPU
+@needs.LIBTPU
 def test_on_a_tpu_both_programs_have_a_time_and_no_attention_weights():
     """Heads of 64: the kernels take them, also for several heads of a sweep at once."""
     changes = {"probe.heads": 6, "probe.depth": 2, "probe.dtype": "bfloat16", "data.frames": 8, "sweep.batch": 4}

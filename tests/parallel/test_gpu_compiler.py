@@ -12,8 +12,7 @@ import pytest
 from surgmotion_jax.parallel import gpu_compiler
 from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.topology import describe, with_compiler
-
-NEEDS_PLUGIN = pytest.mark.skipif(gpu_compiler.plugin() is None, reason="JAX's CUDA plugin is not installed")
+from tests import needs
 
 TEXT = """HloModule jit_step
 
@@ -82,7 +81,7 @@ def test_what_can_be_compiled_for_depends_on_the_plugin(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@NEEDS_PLUGIN
+@needs.CUDA_PLUGIN
 @pytest.mark.parametrize(
     ("config", "attention"),
     [
@@ -115,7 +114,7 @@ FORMULA = (
 
 
 @pytest.mark.slow
-@NEEDS_PLUGIN
+@needs.CUDA_PLUGIN
 @pytest.mark.parametrize(("config", "topology", "batch", "more"), FORMULA)
 def test_the_formula_for_memory_is_near_the_compilers(config, topology, batch, more):
     flags = (f"optim.batch={batch}", f"heldout.batch={batch}", *more)
@@ -124,7 +123,7 @@ def test_the_formula_for_memory_is_near_the_compilers(config, topology, batch, m
 
 
 @pytest.mark.slow
-@NEEDS_PLUGIN
+@needs.CUDA_PLUGIN
 def test_moments_in_host_memory_are_planned_for_a_gpu_that_is_not_there():
     line = ("--config=pretrain/tiny", "--topology=gpu:h100x1", "--config.optim.batch=8", "--config.optim.offload=True")
     assert re.search(r"optimiser +0.00 GiB a device \(8 bytes\); 0.02 GiB in host memory", planned(line))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.pretrain.plan_baseline import figures, planned, read_baseline
 
-NEEDS_LIBTPU = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install jax[tpu]"
-)
 BASELINE = read_baseline()
 SLOWER = 1.03
 
@@ -30,7 +27,7 @@ def assert_sound(findings: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@NEEDS_LIBTPU
+@needs.LIBTPU
 @pytest.mark.parametrize(("topology", "fsdp"), [("v5e:2x2", 4), ("v5p:2x2x1", 2)])
 def test_a_real_step_compiles_for_a_tpu_slice(topology, fsdp):
     mesh = ("--config.parallel.data=-1", f"--config.parallel.fsdp={fsdp}")
@@ -42,7 +39,7 @@ def test_a_real_step_compiles_for_a_tpu_slice(topology, fsdp):
 
 
 @pytest.mark.slow
-@NEEDS_LIBTPU
+@needs.LIBTPU
 def test_no_row_is_mostly_padding_with_the_fused_kernel():
     """Heads of 64 and of 32 as in the large models; with splash the same text has such rows."""
     model = (
@@ -59,7 +56,7 @@ def test_no_row_is_mostly_padding_with_the_fused_kernel():
 
 
 @pytest.mark.slow
-@NEEDS_LIBTPU
+@needs.LIBTPU
 @pytest.mark.parametrize("name", BASELINE)
 def test_a_shipped_config_is_as_fast_by_estimate_as_it_was(name):
     """`python -m tests.pretrain.plan_baseline NAME` writes new figures where a change is meant."""
