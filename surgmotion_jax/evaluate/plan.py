@@ -20,22 +20,31 @@ import numpy as np
 from surgmotion_jax.benchmarks import catalogue
 from surgmotion_jax.evaluate.config import EvaluateConfig
 from surgmotion_jax.evaluate.encoder.frozen import FrozenEncoder, computed, placed
-from surgmotion_jax.evaluate.encoder.weights import RANDOM, Origin, random_model
+from surgmotion_jax.evaluate.encoder.weights import RANDOM, Origin
 from surgmotion_jax.evaluate.features.cache import Wanted
 from surgmotion_jax.evaluate.heads import targets
 from surgmotion_jax.evaluate.heads.networks import PIXEL_HEADS, Head
 from surgmotion_jax.evaluate.heads.of_tasks import check_head, head_for, wanted_features, with_attention
-from surgmotion_jax.evaluate.heads.sweep_program import Batch, Plan, Program, Work, compile_group, fitting, groupings
+from surgmotion_jax.evaluate.heads.sweep_program import (
+    FREE_SHARE,
+    Batch,
+    Plan,
+    Program,
+    Work,
+    compile_group,
+    fitting,
+    groupings,
+)
 from surgmotion_jax.evaluate.heads.targets import Objective
 from surgmotion_jax.models.attention import settled
 from surgmotion_jax.models.catalogue import backbone_of
-from surgmotion_jax.models.config import VARIANTS, TransformerConfig
+from surgmotion_jax.models.config import VARIANTS, ModelConfig, TransformerConfig
 from surgmotion_jax.models.flops import encoder_flops
 from surgmotion_jax.models.fused_attention import FUSED, why_not
 from surgmotion_jax.models.layout import Layout
 from surgmotion_jax.models.probe import ProbeConfig
 from surgmotion_jax.parallel.compiled import Compiled, compile_program
-from surgmotion_jax.parallel.estimates import touched_bytes
+from surgmotion_jax.parallel.estimates import UNMOVED, touched_bytes
 from surgmotion_jax.parallel.gpu_compiler import OPTIONS
 from surgmotion_jax.parallel.gpu_kernels import kernel_counts
 from surgmotion_jax.parallel.hlo import parse_module, walk
@@ -47,8 +56,6 @@ PLANNED_HEADS = ("attentive", "linear", "dense", "patch_linear")  # whose batche
 CLASSES = tuple(f"class {number}" for number in range(10))  # how many there are decides nothing at these sizes
 STEPS = 1000  # of the heads' schedule, which decides nothing either
 ARRAY = re.compile(r"(f32|bf16)\[(\d+,[\d,]*)\]")
-FREE_SHARE = 0.9  # of a device: what a run counts with where it asks what is free
-NO_MEMORY = ("parameter", "get-tuple-element", "tuple", "bitcast")
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,9 @@ def plan_evaluation(
     Raises ValueError for an encoder that there is not, a head that the benchmark cannot have, heads that do not fit the
     memory, an encoder that is to be trained, and devices of several hosts, which no evaluation has.
     """
-    _check(config, encoder, topology)
-    layout = placed("bfloat16", "auto", devices)
-    model = computed(random_model(RANDOM + encoder), "bfloat16", "auto", layout)
+    _check(config, topology)
+    asked, layout = model_named(encoder), placed("bfloat16", "auto", devices)
+    model = computed(asked, "bfloat16", "auto", layout)
     config = with_attention(config, layout.platform, model.encoder.width)
     check_head(catalogue.get(config.data.benchmark).family, config.probe.head)
     wanted = wanted_features(config, model.encoder.depth)
@@ -138,13 +145,18 @@ def plan_evaluation(
     return EvaluationPlan(topology, config, encoder, encoding, attention, ways, "")
 
 
-def _check(config: EvaluateConfig, encoder: str, topology: Topology) -> None:
+def model_named(encoder: str) -> ModelConfig:
+    """The architecture of `vit_large` or `vit_nano/8`. Raises ValueError for a name that is none."""
     variant, slash, patch = encoder.partition("/")
     if variant not in VARIANTS or (slash and not re.fullmatch(r"[1-9]\d*", patch)):
         raise ValueError(
             f"--encoder {encoder!r}: give VARIANT or VARIANT/PATCH, as vit_large or vit_nano/8, with one of "
             f"{', '.join(VARIANTS)}"
         )
+    return ModelConfig(variant=variant, patch=int(patch or ModelConfig.patch))
+
+
+def _check(config: EvaluateConfig, topology: Topology) -> None:
     if config.finetune.trains:
         raise ValueError(
             f"finetune.blocks is {config.finetune.blocks}, but the plan is that of a frozen encoder; leave it out"
@@ -170,7 +182,7 @@ def attention_weights(text: str, tokens: int, heads: int) -> tuple[str, ...]:
         return ()
     found, end = [], [tokens, tokens]
     for _, instruction, _, fused in walk(parse_module(text)):
-        if fused or instruction.opcode in NO_MEMORY:
+        if fused or instruction.opcode in UNMOVED:
             continue
         for array in ARRAY.finditer(instruction.shape):
             sizes = [int(size) for size in array[2].split(",")]

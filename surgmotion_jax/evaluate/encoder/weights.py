@@ -94,8 +94,14 @@ def _present(name: str, manifest: Manifest, place: epath.Path) -> str:
 
 def _random(name: str, names: Sequence[str], sharding: jax.sharding.Sharding) -> Weights:
     """Fresh parameters, the same for a seed everywhere; online and target are equal, as when training begins."""
-    told = _told(name)
-    config, number = random_model(name), int(told["seed"] or 0)
+    told = re.fullmatch(r"(?P<variant>\w+)(/(?P<patch>[1-9]\d*))?(:(?P<seed>\d*))?", name.removeprefix(RANDOM))
+    if told is None or told["variant"] not in VARIANTS:
+        raise ValueError(
+            f"{name!r}: random weights are named random:VARIANT, random:VARIANT/PATCH (pixels; 16 otherwise) or "
+            f"random:VARIANT:SEED, in that order, with one of {', '.join(VARIANTS)} as the variant"
+        )
+    patch, number = int(told["patch"] or ModelConfig.patch), int(told["seed"] or 0)
+    config = ModelConfig(variant=told["variant"], patch=patch)
     backbone = backbone_of(config)
     encoder_key, predictor_key = jax.random.split(jax.random.key(number))
     keys = {"target": encoder_key, "online": encoder_key, "predictor": predictor_key}
@@ -107,26 +113,9 @@ def _random(name: str, names: Sequence[str], sharding: jax.sharding.Sharding) ->
     table = {
         path: hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for path, leaf in leaves_by_path(params).items()
     }
-    size = f"/{config.patch}" if told["patch"] else ""
+    size = f"/{patch}" if told["patch"] else ""
     name = f"{RANDOM}{config.variant}{size}:{number}"
     return Weights(params, config, Origin(name, tuple(names), 0, _digest(table), name))
-
-
-def random_model(name: str) -> ModelConfig:
-    """The architecture of random weights, by their name. Raises ValueError for one that is none."""
-    told = _told(name)
-    return ModelConfig(variant=str(told["variant"]), patch=int(told["patch"] or ModelConfig.patch))
-
-
-def _told(name: str) -> Mapping[str, str | None]:
-    """Variant, patch and seed that a name tells; of the last two what is not told is None."""
-    found = re.fullmatch(r"(?P<variant>\w+)(/(?P<patch>[1-9]\d*))?(:(?P<seed>\d*))?", name.removeprefix(RANDOM))
-    if found is None or found["variant"] not in VARIANTS:
-        raise ValueError(
-            f"{name!r}: random weights are named random:VARIANT, random:VARIANT/PATCH (pixels; 16 otherwise) or "
-            f"random:VARIANT:SEED, in that order, with one of {', '.join(VARIANTS)} as the variant"
-        )
-    return found.groupdict()
 
 
 def _absolute(path: storage.PathLike) -> str:

@@ -29,6 +29,7 @@ from surgmotion_jax.parallel.mesh import MeshLayout
 ROUNDS = 5  # of the measurement
 HEADS_TIMED = 4  # of the loop, in each round
 GIB = 2**30
+FREE_SHARE = 0.9  # of a device's memory that heads may count with
 ADVICE = (
     "Lower sweep.batch, give fewer sweep.learning_rates or sweep.weight_decays, let an attentive head compute again "
     "what it need not keep (probe.remat=full), each in a new --workdir, or raise sweep.memory_gb (0: what is free)."
@@ -275,7 +276,7 @@ def free_bytes(device: Any) -> int:
     """Bytes of memory that are free on a device, a tenth of the whole kept back; 0 where the platform cannot say."""
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit", 0)
-    return max(int(0.9 * limit) - stats.get("bytes_in_use", 0), 1) if limit else 0
+    return max(int(FREE_SHARE * limit) - stats.get("bytes_in_use", 0), 1) if limit else 0
 
 
 def _clock(work: Work, program: Program, calls: int, batch: Batch) -> Callable[[], float]:
