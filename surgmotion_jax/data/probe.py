@@ -16,6 +16,7 @@ from surgmotion_jax.data.container import Passage, Shown, open_video, reported, 
 from surgmotion_jax.data.following import following_movie
 from surgmotion_jax.data.look import Look
 from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
+from surgmotion_jax.data.mp4_tables import check_tables
 from surgmotion_jax.data.picture import look_of
 from surgmotion_jax.data.take import find_takes
 
@@ -41,6 +42,7 @@ def probe_file(path: str, limits: Limits) -> VideoInfo:
     with reported(path):
         if os.path.getsize(path) == 0:
             raise UnreadableVideo(path, "empty file")
+        check_tables(path)
         begun, base = _beginning(path, limits)
         first, look = begun.origin, begun.look
         takes = find_takes(path, look, limits)
