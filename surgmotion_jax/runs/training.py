@@ -144,8 +144,13 @@ class Training:
         mesh = session.layout.mesh
 
         def picture(step: int, shown: Pictured) -> None:
-            if session.first:
+            if not session.first:
+                return
+            try:
                 write_snapshot(session.workdir, config, step, shown, held[0][1])
+            except OSError as error:
+                what = error.strerror or str(error)
+                self.event(step, f"the clips of the report were not written ({what}); training goes on without them")
 
         return Services(
             batches=self.source,

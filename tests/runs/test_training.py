@@ -260,6 +260,22 @@ def test_a_save_that_fails_on_the_way_costs_no_more_than_itself(tmp_path, limit_
     assert first[1].startswith("checkpoint not saved, training goes on: ")
 
 
+def test_clips_of_the_report_for_which_there_is_no_room_cost_no_run(tmp_path, limit_files):
+    run = Run(tmp_path)
+
+    def before_step(number):
+        if number == 3:
+            run.session.store.wait()
+            limit_files(1_000)
+        if number == 5:
+            limit_files()
+
+    run.before_step = before_step
+    assert run.go().kind == "finished"
+    assert "step 4: the clips of the report were not written (File too large)" in run.told.getvalue()
+    assert (tmp_path / "snapshot.npz").exists(), "the evaluations after it write them"
+
+
 def test_an_ending_has_the_latest_metrics(tmp_path):
     ending = Run(tmp_path).go()
     assert ending.metrics["loss/total"] == 1.0
