@@ -52,7 +52,7 @@ class Catalogue:
 
 def limits_of(config: DataConfig) -> Limits:
     """The caps of the configuration, as the decoder takes them."""
-    return Limits(config.max_pixels, config.max_duration_s, config.max_streams)
+    return Limits(config.max_pixels, config.max_duration_s, config.max_streams, config.recheck)
 
 
 def scan(config: DataConfig, seed: int) -> Catalogue:

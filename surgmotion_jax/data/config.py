@@ -49,6 +49,7 @@ class DataConfig:
     max_pixels: int = 36_000_000  # largest frame opened, width x height: a cap against decompression bombs
     max_duration_s: float = 86_400.0  # longest video opened, in seconds
     max_streams: int = 32  # most streams a video container may hold
+    recheck: bool = False  # look for damage that decoders overlook, as all that reads a file once does (docs/faults.md)
 
     def __post_init__(self) -> None:
         _require(bool(self.sources), "sources", dict(self.sources), "at least one named source")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
 from av.container import InputContainer
@@ -16,10 +16,13 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from surgmotion_jax.data.arrival import Arrival
 from surgmotion_jax.data.avi_index import AviIndex
 from surgmotion_jax.data.damage import Damage
+from surgmotion_jax.data.ledger import Ledger
 from surgmotion_jax.data.matroska_sums import ClusterSums
 from surgmotion_jax.data.media import Limits, UnreadableVideo
+from surgmotion_jax.data.recheck import Recheck, overlooks_damage
 
 JOINABLE = ("mpegts", "mpeg")
 """FFmpeg's names of the formats whose files stay readable when they are joined by `cat`."""
@@ -29,6 +32,9 @@ JUMP_S = 10.0
 
 _TABLED = ("mov", "matroska")
 """Formats that say where each frame is, by the beginning of FFmpeg's name, and whose packets are never marked."""
+
+_ALL_SHOWN = ("h264", "hevc")
+"""Codecs in which each packet becomes a frame; others may say that a picture stays as it is."""
 
 _MOST_LOST = 100_000
 """Packets of a file that may be undecodable before it is given up: an hour of video."""
@@ -51,6 +57,7 @@ class Passage:
     first: int | None = None  # tick of the keyframe that it begins with, where others may be decoded before it
     end: int | None = None  # byte at which the part after it begins; None for the end of the file
     jumped: bool = False  # whether it begins elsewhere than its file or take
+    recheck: bool = False  # whether what decoders overlook is looked for
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def open_video(path: str, limits: Limits, strict: bool = True) -> tuple[InputCon
     A `strict` decoder takes for damage what no careful encoder writes, such as bits left over at the end of a slice.
     A stream must not be touched once its container is closed: its memory is gone.
     """
-    container = av.open(path)
+    container = av.open(path, metadata_errors="replace")
     try:
         return container, _video_stream(path, container, limits, strict)
     except BaseException:
@@ -88,16 +95,30 @@ def _video_stream(path: str, container: InputContainer, limits: Limits, strict: 
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise UnreadableVideo(path, f"no video stream (streams found: {kinds})")
     stream = streams[0]
+    if stream.codec_context is None:
+        raise UnreadableVideo(path, "video of a kind that nobody here can decode, or a damaged header")
     limits.check_pixels(path, stream.width, stream.height)
     limits.check_duration(path, (container.duration or 0) / av.time_base)
     context = stream.codec_context
     context.thread_count = 1
     # Frames come back with the number that their packet had, where packets pass through our hands.
-    context.copy_opaque = not container.format.name.startswith("mov")
+    context.copy_opaque = not container.format.name.startswith("mov") or overlooks_damage(stream)
     # A second cap inside the decoder, for frames that grow on the way. It counts padded rows, hence the slack.
     options = {"max_pixels": str(2 * limits.max_pixels + 65_536)}
     context.options = options | ({"err_detect": "aggressive+explode"} if strict else {})
     return stream
+
+
+def packets_of(container: InputContainer, stream: VideoStream | None = None) -> Iterator[Packet[VideoStream]]:
+    """The packets of a stream, or of all, up to the end of the file.
+
+    PyAV ends with an empty one for each stream, and fails at one that came up on the way, as in a damaged file.
+    """
+    for packet in container.demux(stream) if stream else container.demux():
+        if packet.size:
+            yield cast("Packet[VideoStream]", packet)
+        elif packet.dts is None:
+            return
 
 
 def time_base(stream: VideoStream) -> Fraction:
@@ -162,7 +183,9 @@ def _due(damage: Damage, tick: int, last: int | None, pace: int) -> int:
     """
     if last is None:
         return tick - 1 if damage.lost_at is None else damage.lost_at
-    return last + max(1, pace // 2) if damage.lost_at is None else min(damage.lost_at, last + pace)
+    if damage.lost_at is None:
+        return last + max(1, pace // 2)
+    return min(damage.lost_at, last + pace) if damage.lost_at > last else last + pace
 
 
 def from_keyframe(frames: Iterator[Shown]) -> Iterator[Shown]:
@@ -194,13 +217,15 @@ def _decoded(container: InputContainer, stream: VideoStream, passage: Passage, d
 
 def _frames(container: InputContainer, stream: VideoStream, passage: Passage, damage: Damage) -> Iterator[VideoFrame]:
     with ClusterSums.of(container, stream) as sums:
-        if sums is None and passage.end is None and container.format.name.startswith(_TABLED):
+        wanted = passage.recheck and not sums and overlooks_damage(stream)
+        recheck = Recheck(container.name, stream, math.prod(passage.size)) if wanted else None
+        if not sums and not recheck and passage.end is None and container.format.name.startswith(_TABLED):
             if passage.jumped and stream.codec_context.has_b_frames:
                 yield from _by_packet(container, stream, passage, damage, leading=True)
             # The loop over packets is PyAV's own: one in Python costs a part of what decoding does.
             yield from container.decode(stream)
         else:
-            yield from _by_packet(container, stream, passage, damage, sums)
+            yield from _by_packet(container, stream, passage, damage, sums, recheck)
 
 
 def _by_packet(
@@ -209,49 +234,36 @@ def _by_packet(
     passage: Passage,
     damage: Damage,
     sums: ClusterSums | None = None,
+    recheck: Recheck | None = None,
     leading: bool = False,
 ) -> Iterator[VideoFrame]:
     """Frames up to the end of the passage, or, of the `leading` packets, up to one that is displayed after them."""
-    index, arrival = AviIndex(container, stream), _Arrival(passage.jumped)
-    for packet in container.demux(stream):
-        if not packet.size or (passage.end is not None and packet.pos is not None and packet.pos >= passage.end):
+    context, index, arrival = stream.codec_context, AviIndex(container, stream), Arrival(passage.jumped)
+    ledger = Ledger(damage, holds=recheck is not None)
+    for packet in packets_of(container, stream):
+        if passage.end is not None and packet.pos is not None and packet.pos >= passage.end:
             break
         packet.opaque = number = damage.number()
         damage.adrift = damage.adrift or index.misses(packet)
         if packet.is_corrupt or (sums and sums.misses(packet.pos)):  # its frame says nothing of it
-            damage.mark(stream.codec_context.has_b_frames, number)
+            damage.mark(context.has_b_frames, number)
+        for damaged in recheck.damaged(packet, number) if recheck else ():
+            damage.mark(context.has_b_frames, damaged)
         excused = arrival.excuses(packet)
         try:
-            yield from packet.decode()
+            frames = packet.decode()
         except av.InvalidDataError:
+            frames = []
             if not excused:
                 stamp = packet.dts if index.counts or packet.pts is None else packet.pts
-                damage.lose(stream.codec_context.has_b_frames, number, stamp)
+                damage.lose(context.has_b_frames, number, stamp)
+        else:
+            if arrival.over and context.name in _ALL_SHOWN:
+                ledger.enter(number, packet)
+        yield from ledger.released(frames, context.has_b_frames)
         if leading and arrival.over:
             return
+    for damaged in recheck.rest() if recheck else ():
+        damage.mark(context.has_b_frames, damaged)
     if not leading:
-        yield from stream.decode(None)
-
-
-class _Arrival:
-    """The packets behind the keyframe that was jumped to, of which some lack what they are predicted from.
-
-    Those that are displayed before it are not shown. The first one that is displayed after them decodes, but a strict
-    decoder misses the pictures that it was told to forget with it.
-    """
-
-    def __init__(self, jumped: bool) -> None:
-        self.over = not jumped
-        self._first: int | None = None
-        self._open = False  # whether some are displayed before the keyframe
-
-    def excuses(self, packet: Packet[VideoStream]) -> bool:
-        """Whether an error in decoding a packet is no sign of damage."""
-        if self.over or packet.pts is None:
-            return False
-        if self._first is None:
-            self._first = packet.pts if packet.is_keyframe else None
-            return False
-        self.over = packet.pts > self._first
-        self._open = self._open or not self.over
-        return self._open
+        yield from ledger.rest(stream.decode(None), context.has_b_frames)

@@ -48,7 +48,8 @@ class Cursor:
         Of a take the keyframe is known, and `first` is its tick.
         """
         first, end = (first or self._info.origin, self._take.end) if self._take else (None, None)
-        passage = Passage((self._look.columns, self._look.rows), first, end, jumped)
+        recheck = self._limits.recheck and self._look.strict
+        passage = Passage((self._look.columns, self._look.rows), first, end, jumped, recheck)
         frames = stamped_frames(self._info.path, self._container, self._stream, self._limits, passage)
         if jumped:
             frames = from_keyframe(frames)

@@ -9,6 +9,13 @@ from __future__ import annotations
 from av.video.frame import VideoFrame
 
 
+class Number(int):
+    """The number of a packet, which comes back with its frame as its `opaque`.
+
+    PyAV knows what travels with a packet by its address only, and small whole numbers share theirs.
+    """
+
+
 class Damage:
     """What is known of the damage to the frames that come out of a decoder, one after another.
 
@@ -24,27 +31,30 @@ class Damage:
         self.damaged = False  # whether the end of the damage has not come out yet
         self._waiting = 0
         self._number: int | None = None  # of the packet that was lost or marked, where this is known
-        self._marked = 0  # the number of the last packet that was marked
+        self._marked = 0  # the number of the last packet that was lost or marked
 
-    def number(self) -> int:
+    def number(self) -> Number:
         """The number of the next packet that goes in."""
         self._sent += 1
-        return self._sent
+        return Number(self._sent)
 
     def lose(self, waiting: int, number: int | None = None, stamp: int | None = None) -> None:
         """Notes that a packet could not be decoded: its frame does not come out."""
         if not self.lost:
             self.lost, self.lost_at = True, stamp
         self._begin(waiting, number)
+        self._marked = max(self._marked, number or 0)  # a part of it may come out after all
 
     def mark(self, waiting: int, number: int) -> None:
         """Notes that a packet is not as it was recorded, though its frame may come out."""
         self._begin(waiting, number)
-        self._marked = number
+        self._marked = max(self._marked, number)
 
     def _begin(self, waiting: int, number: int | None) -> None:
         if not self.damaged:
             self._number = number
+        elif self._number is not None and number is not None:
+            self._number = min(self._number, number)  # one that went in earlier may be found later
         self.damaged, self._waiting = True, waiting
 
     def is_sound(self, frame: VideoFrame) -> bool:
@@ -52,7 +62,10 @@ class Damage:
         if not (self.damaged or self.adrift or frame.is_corrupt):
             return True
         if frame.is_corrupt:
-            self.damaged, self._number = True, None
+            if isinstance(frame.opaque, int):
+                self.mark(0, frame.opaque)
+            else:
+                self.damaged, self._number = True, None
             return False
         sound = not self.damaged or self._is_outside(frame)
         self._waiting = max(0, self._waiting - 1)

@@ -42,6 +42,7 @@ class Limits:
     max_pixels: int = 36_000_000  # width x height of a frame
     max_duration_s: float = 86_400.0  # seconds of video
     max_streams: int = 32  # streams in a container
+    recheck: bool = True  # whether packets are decoded a second time where decoders overlook damage
 
     def check_pixels(self, path: str, width: int, height: int) -> None:
         """Raises UnreadableVideo when a frame of this size may not be decoded."""

@@ -5,25 +5,33 @@ No checksum protects them, and one wrong byte moves every later picture to anoth
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 
+from surgmotion_jax.data.ledger import MOST_REORDERED
 from surgmotion_jax.data.media import UnreadableVideo
-
-_MOST_REORDERED = 16
-"""Pictures that may be decoded before a picture and displayed after it (H.264, A.3.1)."""
 
 _LARGEST = 1 << 30
 """Bytes of tables beyond which a header is damaged: an hour has some two million."""
 
-_OTHER_KINDS = (b"soun", b"hint", b"meta", b"text", b"sbtl", b"subt", b"subp", b"clcp", b"tmcd", b"data")
-"""Tracks without pictures; a kind that is unknown may be a damaged one."""
+_MOST_BOXES = 100_000
+"""Fragmented recordings have a pair of boxes for each second or so; after this many nothing more is looked at."""
 
-_PIXELS = np.array([1, 1 / 2, 8 / 9, 10 / 11, 12 / 11, 16 / 15, 32 / 27, 40 / 33, 4 / 3, 64 / 45, 16 / 11, 3 / 2, 2])
-"""Widths of pixels over their heights that are in use."""
+_DEEPEST = 4
+"""Boxes within boxes."""
+
+_UNKNOWN, _NORMAL = ((1 << 32) - 1, (1 << 64) - 1), 1 << 16
+"""Lengths that were not known when they were written, and the rate at which time goes on as it was recorded."""
+
+_PIXELS = np.divide(*np.transpose([
+    (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11), (80, 33), (18, 11), (15, 11),
+    (64, 33), (160, 99), (4, 3), (3, 2), (2, 1), (1, 2), (8, 9), (16, 15), (32, 27), (64, 45),
+]))  # fmt: skip
+"""Widths of pixels over their heights that are in use: those of H.264 (table E-1) and others."""
 
 _Boxes = dict[bytes, bytes]
 
@@ -32,39 +40,44 @@ def check_tables(path: str) -> None:
     """Raises UnreadableVideo where the tables of an mp4 contradict one another; says nothing of other files."""
     with open(path, "rb") as file:
         movie = _movie(file)
+        length = os.fstat(file.fileno()).st_size
     if movie is None:
         return
     inside = dict(_boxes(movie))
-    for name, track in _boxes(movie):
+    for name, content in _boxes(movie):
         if name != b"trak":
             continue
-        boxes = _opened(track)
-        if boxes.get(b"hdlr", b"")[8:12] not in _OTHER_KINDS and b"stsz" in boxes:
-            try:
-                wrong = _contradiction(boxes, inside.get(b"mvhd", b""))
-            except (struct.error, ValueError, IndexError) as error:
-                wrong = f"cannot be read ({error})"
-            if wrong:
-                raise UnreadableVideo(
-                    path,
-                    f"its tables contradict one another: {wrong}; copy it again, or leave it out",
-                )
+        try:
+            track = _opened(content)
+            wrong = _contradiction(track, inside, length) if _has_pictures(track) else ""
+        except KeyError as error:
+            wrong = f"there is no {error.args[0].decode()}"
+        except (struct.error, ValueError) as error:
+            wrong = f"one cannot be read ({error})"
+        if wrong:
+            raise UnreadableVideo(path, f"its tables contradict one another: {wrong}; copy it again, or leave it out")
+
+
+def _has_pictures(track: _Boxes) -> bool:
+    """By its media header, or by its kind: one of them may be damaged."""
+    return b"stsz" in track and (b"vmhd" in track or track.get(b"hdlr", b"")[8:12] == b"vide")
 
 
 def _movie(file: BinaryIO) -> bytes | None:
     """The content of the box that holds all tables."""
     place = 0
-    while len(head := _read(file, place, 16)) >= 8:
+    for _ in range(_MOST_BOXES):
+        head = _read(file, place, 16)
+        if len(head) < 8:
+            return None
         length, name = struct.unpack(">I4s", head[:8])
         inner = 8
         if length == 1 and len(head) == 16:
             (length,), inner = struct.unpack(">Q", head[8:]), 16
-        if not place and name != b"ftyp":
+        if (not place and name != b"ftyp") or length < inner:
             return None
         if name == b"moov":
-            return _read(file, place + inner, length - inner) if inner <= length < _LARGEST else None
-        if length < inner:
-            return None
+            return _read(file, place + inner, length - inner) if length < _LARGEST else None
         place += length
     return None
 
@@ -84,35 +97,38 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         place += length
 
 
-def _opened(data: bytes) -> _Boxes:
-    """The boxes of a track, and those that lie in its boxes."""
+def _opened(data: bytes, depth: int = 0) -> _Boxes:
+    """The boxes of a track, and those that lie in its boxes; of two of one name the outer, and the first."""
     found: _Boxes = {}
     for name, content in _boxes(data):
-        found |= _opened(content) if name in (b"mdia", b"minf", b"stbl", b"edts") else {name: content}
+        inner = name in (b"mdia", b"minf", b"stbl", b"edts") and depth < _DEEPEST
+        for one, what in (_opened(content, depth + 1) if inner else {name: content}).items():
+            found.setdefault(one, what)
     return found
 
 
-def _contradiction(boxes: _Boxes, header: bytes) -> str:
-    """What is wrong with the tables of a track; nothing where they agree."""
-    _, count = struct.unpack_from(">II", boxes[b"stsz"], 4)
-    if not count or b"stts" not in boxes:  # the times are in fragments
+def _contradiction(track: _Boxes, movie: _Boxes, length: int) -> str:
+    """What is wrong with the tables of a track in a file of so many bytes; nothing where they agree."""
+    _, count = struct.unpack_from(">II", track[b"stsz"], 4)
+    if not count:  # the pictures are in fragments
         return ""
-    scale, duration = _times(boxes[b"mdhd"])
-    steps_and_counts = _runs(boxes[b"stts"])
-    if steps_and_counts[:, 0].sum() != count:
-        return f"{steps_and_counts[:, 0].sum()} times of {count} pictures"
-    step_N = np.repeat(steps_and_counts[:, 1], steps_and_counts[:, 0])
+    if count > length:
+        return f"{count} pictures in a file of {length} bytes"
+    steps = _runs(track[b"stts"])
+    if steps[:, 0].sum() != count:
+        return f"{steps[:, 0].sum()} times of {count} pictures"
+    step_N = np.repeat(steps[:, 1], steps[:, 0])
     offset_N = np.zeros(count, np.int64)
-    if b"ctts" in boxes:
-        runs = _runs(boxes[b"ctts"])
-        if runs[:, 0].sum() != count:
-            return f"{runs[:, 0].sum()} delays of {count} pictures"
+    delays = _runs(track[b"ctts"]) if b"ctts" in track else np.empty((0, 2), np.int64)
+    if len(delays):
+        if delays[:, 0].sum() != count:
+            return f"{delays[:, 0].sum()} delays of {count} pictures"
         # Of the first version they have no sign, which many use all the same.
-        offset_N = np.repeat(runs[:, 1].astype(np.uint32).astype(np.int32), runs[:, 0]).astype(np.int64)
+        offset_N = np.repeat(delays[:, 1].astype(np.uint32).astype(np.int32), delays[:, 0]).astype(np.int64)
     return (
         _disorder(step_N, offset_N)
-        or _wrong_length(step_N, scale, duration, boxes, header)
-        or _wrong_size(boxes[b"tkhd"], boxes[b"stsd"])
+        or _wrong_length(step_N, offset_N, track, movie)
+        or _wrong_size(track[b"tkhd"], track[b"stsd"])
     )
 
 
@@ -137,26 +153,38 @@ def _disorder(step_N: np.ndarray, offset_N: np.ndarray) -> str:
     order_N = np.argsort(shown_N, kind="stable")
     if (np.diff(shown_N[order_N]) == 0).any():
         return "two pictures are displayed at the same time"
-    if np.abs(order_N - np.arange(len(order_N))).max() > _MOST_REORDERED:
-        return f"a picture is displayed more than {_MOST_REORDERED} pictures from where it is decoded"
+    if np.abs(order_N - np.arange(len(order_N))).max() > MOST_REORDERED:
+        return f"a picture is displayed more than {MOST_REORDERED} pictures from where it is decoded"
     step = int(step_N[0])
     if (step_N[:-1] == step).all() and ((shown_N - shown_N[0]) % step).any():
         return "a picture is displayed between the steps at which all others are"
     return ""
 
 
-def _wrong_length(step_N: np.ndarray, scale: int, duration: int, boxes: _Boxes, header: bytes) -> str:
+def _wrong_length(step_N: np.ndarray, offset_N: np.ndarray, track: _Boxes, movie: _Boxes) -> str:
     """Why pictures that last so long do not fit the lengths that are told elsewhere."""
-    if not scale or not duration or not header:
+    scale, duration = _times(track[b"mdhd"])
+    units, _ = _times(movie[b"mvhd"])
+    if not scale or not units or b"mvex" in movie:  # more pictures are in fragments
         return ""
-    slack, total = 2 * int(step_N.max(initial=1)), int(step_N.sum())
-    if abs(total - duration) > slack + scale // 2:
+    slack, total = 2 * int(step_N.max()), int(step_N.sum())
+    if duration not in (0, *_UNKNOWN) and abs(total - duration) > slack + scale // 2:
         return f"pictures of {total / scale:.2f} s in a track of {duration / scale:.2f} s"
-    units, _ = _times(header)
-    for start, length in _edits(boxes.get(b"elst", b"")):
-        if start >= 0 and units and start + length * scale / units > total + slack + scale / units:
-            return f"{length / units:.2f} s from {start / scale:.2f} s on are displayed of {total / scale:.2f} s"
+    last = int((np.cumsum(step_N) + offset_N).max())
+    for start, length, rate in _edits(track.get(b"elst", b"")):
+        if start >= 0 and rate == _NORMAL and start + length * scale / units > last + slack + scale / units:
+            return f"{length / units:.2f} s from {start / scale:.2f} s on are displayed of {last / scale:.2f} s"
     return ""
+
+
+def _edits(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """From where on how much is displayed, in units of the track and of the movie, and how fast."""
+    if not table:
+        return
+    (rows,), form = struct.unpack_from(">I", table, 4), ">QqI" if table[0] else ">IiI"
+    for row in range(min(rows, len(table) // struct.calcsize(form))):
+        length, start, rate = struct.unpack_from(form, table, 8 + row * struct.calcsize(form))
+        yield start, length, rate
 
 
 def _wrong_size(header: bytes, entry: bytes) -> str:
@@ -169,13 +197,3 @@ def _wrong_size(header: bytes, entry: bytes) -> str:
     if (np.abs(_PIXELS / pixel - 1) < 0.02).any():
         return ""
     return f"{columns} x {rows} pixels are displayed at {width:.0f} x {height:.0f}, and nothing says why"
-
-
-def _edits(table: bytes) -> Iterator[tuple[int, int]]:
-    """From where on how much is displayed: in units of the track, and of the movie."""
-    if not table:
-        return
-    (rows,), form = struct.unpack_from(">I", table, 4), ">Qq4x" if table[0] else ">Ii4x"
-    for row in range(rows):
-        length, start = struct.unpack_from(form, table, 8 + row * struct.calcsize(form))
-        yield start, length

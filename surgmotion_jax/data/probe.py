@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import NamedTuple
@@ -12,7 +13,17 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from surgmotion_jax.data.container import Passage, Shown, open_video, reported, stamped_frames, time_base
+from surgmotion_jax.data.container import (
+    JOINABLE,
+    Passage,
+    Shown,
+    from_keyframe,
+    open_video,
+    packets_of,
+    reported,
+    stamped_frames,
+    time_base,
+)
 from surgmotion_jax.data.following import following_movie
 from surgmotion_jax.data.look import Look
 from surgmotion_jax.data.media import Limits, UnreadableVideo, VideoInfo
@@ -22,6 +33,9 @@ from surgmotion_jax.data.take import find_takes
 
 _LATE_S = 1.0
 """The first frame of an AVI is on display for at most so long."""
+
+_SOME = 10
+"""Frames that no decoder accepts by chance."""
 
 
 class _Beginning(NamedTuple):
@@ -66,7 +80,10 @@ def _beginning(path: str, limits: Limits) -> tuple[_Beginning, Fraction]:
             found[strict] = error
         begun = found[strict]
         if isinstance(begun, tuple) and begun[0].first.sound and begun[0].second.sound:
-            return begun
+            first, base = begun
+            if not strict and _is_sound_elsewhere(path, limits, first):
+                first = first._replace(look=replace(first.look, strict=True))
+            return first, base
     for begun in found.values():
         if isinstance(begun, tuple):
             return begun
@@ -74,22 +91,64 @@ def _beginning(path: str, limits: Limits) -> tuple[_Beginning, Fraction]:
     raise begun
 
 
+def _is_sound_elsewhere(path: str, limits: Limits, begun: _Beginning) -> bool:
+    """Whether a strict decoder accepts frames behind another keyframe: then what it refuses is damaged."""
+    container, stream = open_video(path, limits)
+    with container:
+        length_s = (container.duration or 0) / av.time_base
+        passage = Passage((begun.look.columns, begun.look.rows), jumped=True, recheck=limits.recheck)
+        for part_s in (length_s / 2, max(0.0, length_s - 1)):
+            with suppress(UnreadableVideo, av.FFmpegError):
+                container.seek(begun.origin + round(part_s / time_base(stream)), stream=stream)
+                shown = stamped_frames(path, container, stream, limits, passage)
+                some = list(islice(from_keyframe(shown), _SOME))
+                if len(some) == _SOME and all(one.sound for one in some):
+                    return True
+    return False
+
+
 def _first_frames(path: str, limits: Limits, strict: bool) -> tuple[_Beginning, Fraction]:
     container, stream = open_video(path, limits, strict)
     with container:
-        base, passage = time_base(stream), Passage((stream.width, stream.height))
+        base = time_base(stream)
+        passage = Passage((stream.width, stream.height), recheck=limits.recheck and strict)
         shown = stamped_frames(path, container, stream, limits, passage)
-        frames = list(islice((one for one in shown if not one.missing), 2))
+        frames, lost = list[Shown](), list[Shown]()
+        for one in shown:
+            (lost if one.missing else frames).append(one)
+            if len(frames) == 2:
+                break
         if len(frames) < 2:
             raise UnreadableVideo(path, f"{len(frames)} frame(s) with a time stamp; a video needs at least 2")
         first, second = frames
         look = look_of(path, stream, first.frame, strict, any(one.frame.interlaced_frame for one in frames))
         fps = float(stream.average_rate or 1 / ((second.tick - first.tick) * base))
-        origin = first.tick
+        origin = _origin(path, container, stream, lost, frames)
         if container.format.name == "avi" and (second.tick - first.tick) * base > _LATE_S:
             # A late start is stored as the first frame, then empty ones up to the second.
             origin = second.tick - max(1, round(1 / (fps * float(base))))
     return _Beginning(first, second, look, fps, origin), base
+
+
+def _origin(path: str, container: InputContainer, stream: VideoStream, lost: list[Shown], frames: list[Shown]) -> int:
+    """The tick at which time begins: that of the first frame, also where it is lost or damaged.
+
+    Raises UnreadableVideo where its stamp is damaged with it, and nothing else tells.
+    """
+    first, name = frames[0], container.format.name
+    if name.startswith("matroska") and (lost or not first.sound):
+        with suppress(av.FFmpegError):
+            container.seek(first.tick, stream=stream)  # reads the table of keyframes
+        if not len(stream.index_entries):
+            raise UnreadableVideo(
+                path, "its beginning is damaged, and it has no table of keyframes that tells when it is"
+            )
+        return stream.index_entries[0].timestamp
+    if name.startswith("mov") and (lost or not first.sound) and stream.start_time is not None:
+        return stream.start_time
+    # What can be cut anywhere begins where it can, and reordered frames of an AVI have no stamps of their own.
+    begins = name not in JOINABLE and not (name == "avi" and stream.codec_context.has_b_frames)
+    return min(one.tick for one in (*(lost if begins else ()), first))
 
 
 def _end_tick(path: str, begun: _Beginning, limits: Limits) -> int:
@@ -109,7 +168,7 @@ def _end_tick(path: str, begun: _Beginning, limits: Limits) -> int:
             with suppress(av.FFmpegError):
                 container.seek(round((started_s + announced_s - 1) / time_base(stream)), stream=stream)
         end, reached_s = begun.origin, 0.0
-        for packet in container.demux():
+        for packet in packets_of(container):
             stamp = packet.dts if packet.pts is None or by_dts else packet.pts
             if stamp is None or packet.time_base is None:
                 continue
@@ -126,4 +185,4 @@ def _end_tick(path: str, begun: _Beginning, limits: Limits) -> int:
 
 def _first_stamp(container: InputContainer, stream: VideoStream, first: int) -> int:
     """Decoding time of the first packet that holds a frame: AVI fills a late start with empty ones."""
-    return next((p.dts for p in container.demux(stream) if p.size and p.dts is not None), first)
+    return next((p.dts for p in packets_of(container, stream) if p.dts is not None), first)

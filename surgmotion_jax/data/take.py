@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from surgmotion_jax.data.container import JOINABLE, JUMP_S, open_video, time_base
+from surgmotion_jax.data.container import JOINABLE, JUMP_S, open_video, packets_of, time_base
 from surgmotion_jax.data.look import Look
 from surgmotion_jax.data.media import Limits, Take
 from surgmotion_jax.data.picture import look_of
@@ -117,8 +117,8 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[tuple[P
         extract: BitStreamFilterContext | None = BitStreamFilterContext("extract_extradata", stream)
     except (ValueError, av.FFmpegError):
         extract = None
-    for packet in container.demux(stream):
-        if extract is None or not packet.is_keyframe or not packet.size:
+    for packet in packets_of(container, stream):
+        if extract is None or not packet.is_keyframe:
             yield packet, b""
             continue
         for described in extract.filter(packet):

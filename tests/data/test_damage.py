@@ -23,7 +23,7 @@ from surgmotion_jax.data.damage import Damage
 from surgmotion_jax.data.decode import probe, read_frames
 from surgmotion_jax.data.media import DEFAULT_LIMITS, UnreadableVideo, VideoInfo
 from surgmotion_jax.data.picture import Normaliser
-from surgmotion_jax.simulate.number_strip import paint_number
+from surgmotion_jax.simulate.number_strip import paint_number, read_number
 from tests.data.recordings import RATE, Storage, write
 
 FRAMES, FLIPS = 300, 3
@@ -36,6 +36,7 @@ CODECS = {
     "cabac in order": Storage(options={"g": "100", "bf": "0", "preset": "veryfast"}),
     "gaps": Storage(options={"g": "50", "bf": "3", "preset": "ultrafast"}),
     "reordered": Storage(options={"g": "50", "bf": "3", "preset": "veryfast"}),
+    "default": Storage(options={"g": "50"}),
     "hevc": Storage("libx265", {"g": "50", "preset": "ultrafast", "x265-params": "log-level=none"}),
     "mpeg2": Storage("mpeg2video", {"g": "25", "bf": "2", "b": "2000000"}),
     "mpeg4": Storage("mpeg4", {"g": "25", "b": "1000000"}),
@@ -66,6 +67,12 @@ def _large(number: int) -> np.ndarray:
     picture = _texture(number).repeat(4, 0).repeat(4, 1).astype(np.int16)
     grain = np.random.default_rng(1).integers(-12, 13, picture.shape, np.int16)
     return np.clip(picture + np.roll(grain, 3 * number, 1), 0, 255).astype(np.uint8)
+
+
+def _still(number: int) -> np.ndarray:
+    """A ramp that never changes and a number: a file so small that its tables are a good part of it."""
+    ramp = np.linspace(40, 200, 128).astype(np.uint8)[None, :, None]
+    return paint_number(np.broadcast_to(ramp, (96, 128, 3)).copy(), number)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +120,15 @@ def _readings(path: Path) -> Iterator[tuple[bool, np.ndarray | None]]:
     cursor.close()
 
 
+def _differs(picture: np.ndarray, right: np.ndarray) -> bool:
+    """Whether a picture is another, or is another moment's. A number that cannot be read is that of no moment."""
+    if np.abs(picture.astype(np.int16) - right).mean() > WRONG:
+        return True
+    with suppress(ValueError):
+        return read_number(picture) != read_number(right)
+    return False
+
+
 def _tally(sound: Path, damaged: Path, seeds: range) -> Tally:
     truth = [picture for _, picture in _readings(sound)]
     tally = Tally()
@@ -120,7 +136,7 @@ def _tally(sound: Path, damaged: Path, seeds: range) -> Tally:
         _flipped(sound, damaged, seed)
         for (served, picture), right in zip(_readings(damaged), truth, strict=True):
             same = picture is not None and picture.shape == right.shape
-            wrong = not same or np.abs(picture.astype(np.int16) - right).mean() > WRONG
+            wrong = not same or _differs(picture, right)
             tally.served += served
             tally.wrong += served and wrong
             tally.refused += not served
@@ -132,11 +148,12 @@ def _tally(sound: Path, damaged: Path, seeds: range) -> Tally:
     ("kind", "suffix"),
     [
         *(("plain", suffix) for suffix in SUFFIXES),
-        ("reordered", "mp4"), ("mpeg2", "ts"), ("mpeg4", "avi"), ("mjpeg", "avi"),
+        *(("cabac", suffix) for suffix in SUFFIXES),
+        ("reordered", "mp4"), ("hevc", "mp4"), ("hevc", "ts"), ("mpeg2", "ts"), ("mpeg4", "avi"), ("mjpeg", "avi"),
     ],
 )  # fmt: skip
 def test_flipped_bytes_show_few_wrong_pictures(tmp_path: Path, sound: Sound, kind: str, suffix: str):
-    seeds = range(6 if suffix == "mkv" else 3)  # three flipped bytes often condemn all of its three clusters
+    seeds = range(8 if suffix == "mkv" else 6)  # three flipped bytes often condemn all of its three clusters
     tally = _tally(sound(kind, suffix), tmp_path / f"x.{suffix}", seeds)
     assert tally.refused > 0, "three flipped bytes must damage something for this test to mean anything"
     assert tally.served > FRAMES
@@ -161,21 +178,28 @@ def test_what_is_missing_beside_damage_is_not_the_frame_before_it(tmp_path: Path
     assert refused > 0
 
 
+IN_ALL = [(kind, suffix) for kind in ("plain", "cabac", "cabac in order", "default") for suffix in SUFFIXES]
+ELSEWHERE = [("hevc", "mp4"), ("hevc", "mkv"), ("hevc", "ts"), ("mpeg2", "ts"), ("mpeg4", "avi"), ("mjpeg", "avi")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_forty_seeds_of_flipped_bytes(tmp_path: Path, sound: Sound, suffix: str):
-    tally = _tally(sound("plain", suffix), tmp_path / f"x.{suffix}", range(40))
-    print(f"{suffix}: {tally}")
+@pytest.mark.parametrize("draw", [_texture, _still])
+@pytest.mark.parametrize(("kind", "suffix"), [*IN_ALL, *ELSEWHERE])
+def test_forty_seeds_of_flipped_bytes(tmp_path: Path, sound: Sound, kind: str, suffix: str, draw):
+    tally = _tally(sound(kind, suffix, draw), tmp_path / f"x.{suffix}", range(40))
+    print(f"{kind}, {suffix}, {draw.__name__}: {tally}")
+    assert tally.served > FRAMES
     assert tally.wrong <= 0.01 * tally.served
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cabac", "cabac in order"])
+@pytest.mark.parametrize("kind", ["cabac", "cabac in order", "hevc"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_nonsense_ends_before_a_picture_of_ordinary_size_does(tmp_path: Path, sound: Sound, kind: str, suffix: str):
-    """Arithmetic coding that lost its way meets an end that is none, if there are blocks enough."""
+def test_forty_seeds_in_pictures_of_the_size_of_recordings(tmp_path: Path, sound: Sound, kind: str, suffix: str):
+    if (kind, suffix) == ("hevc", "avi"):
+        pytest.skip("FFmpeg writes no HEVC to AVI")
     tally = _tally(sound(kind, suffix, _large), tmp_path / f"x.{suffix}", range(40))
-    print(f"{kind}, {suffix}: {tally}")
+    print(f"{kind}, {suffix}, _large: {tally}")
     assert tally.served > FRAMES
     assert tally.wrong <= 0.01 * tally.served
 
@@ -260,6 +284,18 @@ def test_a_marked_keyframe_ends_nothing():
     assert _judged(damage, *frames) == [True, False, False, False, True]
 
 
+def test_a_lost_keyframe_ends_nothing_though_a_part_of_it_comes_out():
+    damage = Damage()
+    damage.lose(waiting=0, number=3)
+    frames = [_Frame(opaque=2), _Frame(True, opaque=3), _Frame(opaque=4), _Frame(True, opaque=5)]
+    assert _judged(damage, *frames) == [True, False, False, True]
+
+
+def test_what_went_in_before_a_marked_frame_is_sound_though_it_comes_out_later():
+    frames = [_Frame(True, opaque=1), _Frame(is_corrupt=True, opaque=3), _Frame(opaque=2), _Frame(opaque=4)]
+    assert _judged(Damage(), *frames) == [True, False, True, False]
+
+
 def test_nothing_has_its_own_time_where_frames_are_counted_wrong():
     damage = Damage()
     assert _judged(damage, KEY) == [True]
@@ -272,17 +308,95 @@ def test_a_gap_beside_damage_is_judged_by_the_frames_before_it(monkeypatch: pyte
 
     def decoded(*_: object) -> Iterator[SimpleNamespace]:
         for tick in (0, 1, 2, 3, 6, 7):
-            yield SimpleNamespace(
-                pts=tick, dts=tick, key_frame=False, is_corrupt=tick == 6, opaque=None, width=8, height=8
-            )
+            yield _decoded_at(tick, is_corrupt=tick == 6)
 
-    stream = SimpleNamespace(
-        average_rate=10, time_base=Fraction(1, 30), codec_context=SimpleNamespace(has_b_frames=False)
-    )
-    monkeypatch.setattr(container, "_decoded", decoded)
-    box = SimpleNamespace(format=SimpleNamespace(name="matroska,webm"))
-    shown = container.stamped_frames("x.mkv", box, stream, DEFAULT_LIMITS, container.Passage((8, 8)))
+    shown = _stamped(monkeypatch, decoded, rate=10)
     assert [(one.tick, one.sound, one.missing) for one in shown] == [
         *((tick, True, False) for tick in range(4)), (4, False, True), (6, False, False), (7, False, False),
         (8, False, True),
     ]  # fmt: skip
+
+
+def test_the_last_frame_before_a_loss_is_on_display_for_its_own_time_only(monkeypatch: pytest.MonkeyPatch):
+    """Decoded I0 P4 B2 B3, of which B2 is lost, and then all up to the next keyframe."""
+
+    def decoded(*arguments: object) -> Iterator[SimpleNamespace]:
+        damage = arguments[-1]
+        assert isinstance(damage, Damage)
+        yield _decoded_at(0, key_frame=True, opaque=1)
+        damage.lose(0, number=3, stamp=2)
+        yield _decoded_at(4, opaque=2)
+        yield _decoded_at(9, key_frame=True, opaque=9)
+
+    shown = _stamped(monkeypatch, decoded, rate=30)
+    assert [(one.tick, one.sound, one.missing) for one in shown] == [
+        (0, True, False), (1, False, True), (4, True, False), (5, False, True), (9, True, False),
+    ]  # fmt: skip
+
+
+def _decoded_at(tick: int, **told: object) -> SimpleNamespace:
+    frame = {"pts": tick, "dts": tick, "key_frame": False, "is_corrupt": False, "opaque": None}
+    return SimpleNamespace(**(frame | told), width=8, height=8)
+
+
+def _stamped(monkeypatch: pytest.MonkeyPatch, decoded: Callable[..., Iterator[SimpleNamespace]], rate: int):
+    stream = SimpleNamespace(
+        average_rate=rate, time_base=Fraction(1, 30), codec_context=SimpleNamespace(has_b_frames=False)
+    )
+    monkeypatch.setattr(container, "_decoded", decoded)
+    box = SimpleNamespace(format=SimpleNamespace(name="matroska,webm"))
+    return list(container.stamped_frames("x.mkv", box, stream, DEFAULT_LIMITS, container.Passage((8, 8))))
+
+
+def test_time_begins_with_the_first_frame_also_where_it_is_lost(tmp_path: Path, sound: Sound):
+    """Else all later frames would be on display too early."""
+    for kind, suffix in (("cabac in order", "avi"), ("cabac in order", "mp4"), ("plain", "mp4"), ("cabac", "mkv")):
+        data = bytearray(sound(kind, suffix).read_bytes())
+        first = next(iter(_packets_at(sound(kind, suffix))))
+        for place in range(first[0] + 40, first[0] + first[1] - 40, 7):
+            data[place] ^= 0xFF
+        damaged = tmp_path / f"x.{suffix}"
+        damaged.write_bytes(data)
+        info = probe(str(damaged))
+        assert not _serves(damaged, info, 0)
+        (frame,) = read_frames(str(damaged), [250 / RATE], info=info)
+        assert read_number(frame) == 250, suffix
+        assert info.look is not None
+        assert info.look.strict, "what a strict decoder refuses once is no habit of the encoder"
+
+
+def _packets_at(path: Path) -> Iterator[tuple[int, int]]:
+    with av.open(str(path)) as box:
+        yield from ((packet.pos, packet.size) for packet in box.demux(video=0) if packet.size)
+
+
+def test_a_stream_that_comes_up_on_the_way_is_left_alone():
+    """As PyAV does it: an empty packet for each stream that it knows, then an error at one that it does not."""
+
+    def demux(*_: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(size=5, dts=0)
+        yield SimpleNamespace(size=0, dts=1)
+        yield SimpleNamespace(size=7, dts=2)
+        yield SimpleNamespace(size=0, dts=None)
+        raise IndexError("list index out of range")
+
+    box = SimpleNamespace(demux=demux)
+    assert [packet.size for packet in container.packets_of(box)] == [5, 7]
+
+
+def test_words_that_are_no_text_are_no_reason_to_refuse_a_file(tmp_path: Path, sound: Sound):
+    data = bytearray(sound("plain", "mp4").read_bytes())
+    data[data.index(b"VideoHandler")] = 0xA9
+    damaged = tmp_path / "x.mp4"
+    damaged.write_bytes(data)
+    assert probe(str(damaged)).frames == FRAMES
+
+
+def test_video_that_nobody_can_decode_is_named(tmp_path: Path, sound: Sound):
+    data = sound("plain", "mp4").read_bytes().replace(b"avc1", b"\xfe\x01\x02\x03")
+    damaged = tmp_path / "x.mp4"
+    damaged.write_bytes(data)
+    with pytest.raises(
+        UnreadableVideo, match=r"x.mp4: video of a kind that nobody here can decode, or a damaged header"
+    ):
+        probe(str(damaged))
