@@ -66,8 +66,10 @@ def _in_matroska(file: BinaryIO, size: int) -> int | None:
         if head[:4] != identity or length is None:
             return None
         place += 4 + length[0] + length[1]
+        if place >= size:
+            return None
     file.seek(place)
-    return place if place < size and file.read(4) == _EBML else None
+    return place if file.read(4) == _EBML else None
 
 
 def _length(head: bytes) -> tuple[int, int] | None:

@@ -39,8 +39,8 @@ _Boxes = dict[bytes, bytes]
 def check_tables(path: str) -> None:
     """Raises UnreadableVideo where the tables of an mp4 contradict one another; says nothing of other files."""
     with open(path, "rb") as file:
-        movie = _movie(file)
         length = os.fstat(file.fileno()).st_size
+        movie = _movie(file, length)
     if movie is None:
         return
     inside = dict(_boxes(movie))
@@ -63,13 +63,13 @@ def _has_pictures(track: _Boxes) -> bool:
     return b"stsz" in track and (b"vmhd" in track or track.get(b"hdlr", b"")[8:12] == b"vide")
 
 
-def _movie(file: BinaryIO) -> bytes | None:
-    """The content of the box that holds all tables."""
+def _movie(file: BinaryIO, size: int) -> bytes | None:
+    """The content of the box that holds all tables, in a file of so many bytes."""
     place = 0
     for _ in range(_MOST_BOXES):
-        head = _read(file, place, 16)
-        if len(head) < 8:
+        if place + 8 > size:
             return None
+        head = _read(file, place, 16)
         length, name = struct.unpack(">I4s", head[:8])
         inner = 8
         if length == 1 and len(head) == 16:

@@ -123,8 +123,12 @@ def test_sound_and_pictures_together_agree(tmp_path: Path):
     check_tables(str(path))
 
 
+FIRST = b"\0\0\0\x08ftyp"
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"\0" * 8, b"\0\0\0\x08ftyp", b"\0\0\0\x08ftyp\0\0\0\x04moov", b"RIFF0000AVI "]
+    "content",
+    [b"", b"\0" * 8, FIRST, FIRST + b"\0\0\0\x04moov", FIRST + b"\0\0\0\x01mdat" + b"\xff" * 8, b"RIFF0000AVI "],
 )
 def test_nothing_is_said_of_what_is_no_mp4(tmp_path: Path, content: bytes):
     path = tmp_path / "x.mp4"

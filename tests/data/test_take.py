@@ -141,7 +141,12 @@ def test_a_second_movie_that_no_decoder_sees_is_found(tmp_path: Path, suffix: st
     assert finding.done == "only the first is read; cut the file there"
 
 
-@pytest.mark.parametrize("head", [b"", b"RIFF\x00", b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xff"])
+EBML, LONGEST = b"\x1a\x45\xdf\xa3", b"\x01\xff\xff\xff\xff\xff\xff\xfe"
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"RIFF\x00", EBML + b"\x01" + b"\xff" * 7, EBML + LONGEST, EBML + b"\x80\x18\x53\x80\x67" + LONGEST]
+)
 def test_a_broken_head_has_no_second_movie(tmp_path: Path, head: bytes):
     (tmp_path / "x").write_bytes(head)
     assert following_movie(str(tmp_path / "x")) is None
