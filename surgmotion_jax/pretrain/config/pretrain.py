@@ -38,6 +38,7 @@ RUN_FIELDS = (
     "data.prefetch",
     "data.memory_gb",
     "data.stalled_s",
+    "data.recheck",
     "data.sources.*.path",
     "images.path",
 )
