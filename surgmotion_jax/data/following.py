@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MOST_BOXES = 100_000
@@ -23,22 +24,38 @@ def following_movie(path: str) -> int | None:
         return _in_matroska(file, size) if head[:4] == _EBML else None
 
 
-def _in_mp4(file: BinaryIO, size: int) -> int | None:
-    """Boxes of a length and a name; a movie begins with `ftyp`, and has one."""
+class Box(NamedTuple):
+    """An outermost box of an mp4."""
+
+    name: bytes
+    place: int  # the byte at which it begins
+    head: int  # bytes of its length and name
+    length: int  # bytes, as it says
+
+
+def outermost_boxes(file: BinaryIO, size: int) -> Iterator[Box]:
+    """The boxes of an mp4 of `size` bytes one after another, up to one whose length cannot be."""
     place = 0
     for _ in range(_MOST_BOXES):
+        if place + 8 > size:
+            return
         file.seek(place)
-        head = file.read(16)
-        if len(head) < 8:
-            return None
-        length, name = struct.unpack(">I4s", head[:8])
-        if name == b"ftyp" and place:
-            return place
-        if length == 1 and len(head) == 16:
-            (length,) = struct.unpack(">Q", head[8:])
-        if length < 8 or place + length > size:  # to the end of the file, or damaged
-            return None
+        start = file.read(16)
+        length, name = struct.unpack(">I4s", start[:8])
+        head = 8
+        if length == 1 and len(start) == 16:
+            (length,), head = struct.unpack(">Q", start[8:]), 16
+        yield Box(name, place, head, length)
+        if length < head:  # to the end of the file, or damaged
+            return
         place += length
+
+
+def _in_mp4(file: BinaryIO, size: int) -> int | None:
+    """A movie begins with `ftyp`, and has one."""
+    for box in outermost_boxes(file, size):
+        if box.name == b"ftyp" and box.place:
+            return box.place
     return None
 
 

@@ -12,14 +12,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from surgmotion_jax.data.following import outermost_boxes
 from surgmotion_jax.data.ledger import MOST_REORDERED
 from surgmotion_jax.data.media import UnreadableVideo
 
 _LARGEST = 1 << 30
 """Bytes of tables beyond which a header is damaged: an hour has some two million."""
-
-_MOST_BOXES = 100_000
-"""Fragmented recordings have a pair of boxes for each second or so; after this many nothing more is looked at."""
 
 _DEEPEST = 4
 """Boxes within boxes."""
@@ -65,26 +63,13 @@ def _has_pictures(track: _Boxes) -> bool:
 
 def _movie(file: BinaryIO, size: int) -> bytes | None:
     """The content of the box that holds all tables, in a file of so many bytes."""
-    place = 0
-    for _ in range(_MOST_BOXES):
-        if place + 8 > size:
+    for box in outermost_boxes(file, size):
+        if not box.place and box.name != b"ftyp":
             return None
-        head = _read(file, place, 16)
-        length, name = struct.unpack(">I4s", head[:8])
-        inner = 8
-        if length == 1 and len(head) == 16:
-            (length,), inner = struct.unpack(">Q", head[8:]), 16
-        if (not place and name != b"ftyp") or length < inner:
-            return None
-        if name == b"moov":
-            return _read(file, place + inner, length - inner) if length < _LARGEST else None
-        place += length
+        if box.name == b"moov" and box.head <= box.length < _LARGEST:
+            file.seek(box.place + box.head)
+            return file.read(box.length - box.head)
     return None
-
-
-def _read(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
-    return file.read(count)
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -241,17 +241,22 @@ def test_a_run_whose_last_state_cannot_be_saved_has_not_finished(tmp_path, limit
     assert again.go(8, float(sum(range(8)))).kind == "finished"
 
 
-def test_a_save_that_fails_on_the_way_costs_no_more_than_itself(tmp_path, limit_files):
-    run = Run(tmp_path)
+def _without_room(run, limit_files, size, until):
+    """From batch 3 to another no file of the run may be larger."""
 
     def before_step(number):
         if number == 3:
             run.session.store.wait()
-            limit_files(30_000)
-        if number == 7:
+            limit_files(size)
+        if number == until:
             limit_files()
 
     run.before_step = before_step
+
+
+def test_a_save_that_fails_on_the_way_costs_no_more_than_itself(tmp_path, limit_files):
+    run = Run(tmp_path)
+    _without_room(run, limit_files, 30_000, until=7)
     ending = run.go()
     assert ending.kind == "finished"
     assert run.session.store.latest() == 10
@@ -262,15 +267,7 @@ def test_a_save_that_fails_on_the_way_costs_no_more_than_itself(tmp_path, limit_
 
 def test_clips_of_the_report_for_which_there_is_no_room_cost_no_run(tmp_path, limit_files):
     run = Run(tmp_path)
-
-    def before_step(number):
-        if number == 3:
-            run.session.store.wait()
-            limit_files(1_000)
-        if number == 5:
-            limit_files()
-
-    run.before_step = before_step
+    _without_room(run, limit_files, 1_000, until=5)
     assert run.go().kind == "finished"
     assert "step 4: the clips of the report were not written (File too large)" in run.told.getvalue()
     assert (tmp_path / "snapshot.npz").exists(), "the evaluations after it write them"
